@@ -1,0 +1,27 @@
+"""The base of every spec section, and the mark that makes a field a knob."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A frozen, typed table of a spec that refuses unknown keys; docstrings are its fields' help."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        str_strip_whitespace=True,
+    )
+
+
+def live(default: Any, *, knob: str, unit: str = "", **bounds: Any) -> Any:
+    """A field that can be changed while the run trains, known everywhere by the name `knob`."""
+    return Field(default, json_schema_extra={"knob": knob, "unit": unit}, **bounds)
+
+
+def fixed(default: Any = ..., *, unit: str = "", **bounds: Any) -> Any:
+    """A field that stays as it is for the whole run."""
+    return Field(default, json_schema_extra={"unit": unit}, **bounds)

@@ -1,0 +1,88 @@
+"""Kernel locks: what `alive` and `busy` mean, whatever is left behind by a kill."""
+
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Self
+
+HEARTBEAT_SECONDS = 2.0
+SILENT_SECONDS = 30.0
+
+
+class Lock:
+    """An exclusive flock on a file, held until the process ends or `release`."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor = descriptor
+        self._path = path
+
+    @classmethod
+    def take(cls, path: Path, text: str, patience: float = 1.0) -> Self | None:
+        """Take the lock and write `text` into its file; None if another process holds it.
+
+        Tries again for `patience` seconds, since a viewer's probe holds it for an instant.
+        """
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    os.close(descriptor)
+                    return None
+                time.sleep(0.02)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+        return cls(descriptor, path)
+
+    def beat(self) -> None:
+        """Touch the file every two seconds from a thread, so that a hung machine shows."""
+
+        def touch() -> None:
+            while True:
+                try:
+                    os.utime(self._descriptor)
+                except OSError:
+                    return
+                time.sleep(HEARTBEAT_SECONDS)
+
+        threading.Thread(target=touch, name="heartbeat", daemon=True).start()
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def owner(path: Path) -> str:
+    """What the holder wrote about itself; empty if there is none."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def silent_for(path: Path) -> float:
+    """Seconds since the last heartbeat; 0 if there was none."""
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return 0.0

@@ -1,0 +1,215 @@
+"""The viewers' side of run.db: read-only, short reads, never in the engine's way."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from rlhf_engine.runs.sample import Sample
+from rlhf_engine.runs.schema import LIVE
+
+
+@dataclass(frozen=True)
+class Session:
+    id: int
+    pid: int
+    host: str
+    started: float
+    resumed_from_step: int | None
+    ended: float | None
+    outcome: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """A finished step; `knobs` are the values it ran with, `phases` seconds by phase."""
+
+    seq: int
+    session: int
+    step: int
+    time: float
+    metrics: dict[str, float]
+    knobs: dict[str, float]
+    phases: dict[str, float]
+
+    def flat(self) -> dict[str, Any]:
+        """One object a step, as `workbench metrics --json` prints it."""
+        head = {"step": self.step, "time": self.time, "session": self.session}
+        return head | self.metrics | self.knobs
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    seq: int
+    session: int
+    step: int
+    sample: Sample
+
+
+@dataclass(frozen=True)
+class CommandRow:
+    id: str
+    kind: str
+    body: dict[str, Any]
+    client: str
+    sent: float
+    state: str
+    session: int
+    step: int
+    applied: float
+    note: str
+
+
+@dataclass(frozen=True)
+class KnobRow:
+    seq: int
+    session: int
+    step: int
+    time: float
+    name: str
+    old: float | None
+    new: float
+    source: str
+    command_id: str
+
+
+@dataclass(frozen=True)
+class EventRow:
+    seq: int
+    session: int
+    step: int
+    time: float
+    level: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class CheckpointRow:
+    step: int
+    session: int
+    path: str
+    time: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the engine does now: `status` waiting, queued, running or paused, and the phase."""
+
+    session: int
+    status: str
+    phase: str
+    done: float
+    total: float | None
+    unit: str
+    text: str
+    time: float
+
+
+class StoreReader:
+    """Reads a run at any time of its life; `open` gives None while there is no store yet."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    @classmethod
+    def open(cls, path: Path) -> Self | None:
+        try:
+            uri = f"{path.resolve().as_uri()}?mode=ro"
+            db = sqlite3.connect(
+                uri, uri=True, isolation_level=None, timeout=5.0, check_same_thread=False
+            )
+            db.execute("SELECT 1 FROM progress LIMIT 1")
+        except sqlite3.OperationalError:
+            return None
+        return cls(db)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def version(self) -> int:
+        """A number that changes when the engine has written something."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def facts(self) -> dict[str, str]:
+        """What is known of the run as a whole, such as `total_steps`."""
+        return dict(self._db.execute("SELECT key, value FROM run"))
+
+    def sessions(self) -> list[Session]:
+        return [Session(*row) for row in self._db.execute("SELECT * FROM sessions ORDER BY id")]
+
+    def progress(self) -> Progress | None:
+        row = self._db.execute("SELECT * FROM progress").fetchone()
+        return Progress(*row[1:]) if row else None
+
+    def steps(self, after: int = 0) -> list[StepRow]:
+        """Live steps in order, those written after the row `after`."""
+        sql = f"SELECT * FROM steps WHERE seq > ? AND {LIVE.format(table='steps')} ORDER BY step"
+        return [_step(row) for row in self._db.execute(sql, (after,))]
+
+    def last_step(self) -> StepRow | None:
+        sql = f"SELECT * FROM steps WHERE {LIVE.format(table='steps')} ORDER BY seq DESC LIMIT 1"
+        row = self._db.execute(sql).fetchone()
+        return _step(row) if row else None
+
+    def samples(
+        self, *, step: int | None = None, kind: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[SampleRow]:
+        """Newest live samples first, at most `limit`."""
+        sql = f"SELECT * FROM samples WHERE seq > ? AND {LIVE.format(table='samples')}"
+        values: list[Any] = [after]
+        for column, wanted in (("step", step), ("kind", kind)):
+            if wanted is not None:
+                sql += f" AND {column} = ?"
+                values.append(wanted)
+        rows = self._db.execute(f"{sql} ORDER BY seq DESC LIMIT ?", (*values, limit))
+        return [SampleRow(row[0], row[1], row[2], Sample.from_row(row[3:])) for row in rows]
+
+    def commands(self) -> list[CommandRow]:
+        rows = self._db.execute("SELECT * FROM commands ORDER BY id")
+        return [_command(row) for row in rows]
+
+    def command(self, command_id: str) -> CommandRow | None:
+        row = self._db.execute("SELECT * FROM commands WHERE id = ?", (command_id,)).fetchone()
+        return _command(row) if row else None
+
+    def knobs(self, after: int = 0) -> list[KnobRow]:
+        """Live knob changes in order; the first rows are the values of the spec."""
+        sql = f"SELECT * FROM knobs WHERE seq > ? AND {LIVE.format(table='knobs')} ORDER BY seq"
+        return [KnobRow(*row) for row in self._db.execute(sql, (after,))]
+
+    def events(self, after: int = 0) -> list[EventRow]:
+        rows = self._db.execute("SELECT * FROM events WHERE seq > ? ORDER BY seq", (after,))
+        return [EventRow(*row) for row in rows]
+
+    def checkpoints(self) -> list[CheckpointRow]:
+        rows = self._db.execute("SELECT * FROM checkpoints ORDER BY step, session")
+        return [CheckpointRow(*row) for row in rows]
+
+
+def _step(row: Sequence[Any]) -> StepRow:
+    seq, session, step, at, metrics, knobs, phases = row
+    return StepRow(seq, session, step, at, _numbers(metrics), _numbers(knobs), _numbers(phases))
+
+
+def _command(row: Sequence[Any]) -> CommandRow:
+    command_id, kind, body, client, sent, state, session, step, applied, note = row
+    body = json.loads(body)
+    return CommandRow(command_id, kind, body, client, sent, state, session, step, applied, note)
+
+
+def _numbers(text: str) -> dict[str, float]:
+    return {
+        key: float("nan") if value is None else value if type(value) is int else float(value)
+        for key, value in json.loads(text).items()
+    }

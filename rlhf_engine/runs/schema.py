@@ -1,0 +1,39 @@
+"""The tables of run.db."""
+
+VERSION = 1
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS sessions (
+    id INTEGER PRIMARY KEY, pid INTEGER, host TEXT, started REAL, resumed_from_step INTEGER,
+    ended REAL, outcome TEXT, error TEXT);
+CREATE TABLE IF NOT EXISTS steps (
+    seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, time REAL,
+    metrics TEXT, knobs TEXT, phases TEXT);
+CREATE TABLE IF NOT EXISTS samples (
+    seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, kind TEXT, prompt_id TEXT,
+    prompt TEXT, response TEXT, finished INTEGER, score REAL, gold REAL, kl REAL, net_reward REAL,
+    detail TEXT, pieces TEXT, tokens BLOB, logp BLOB, ref_logp BLOB, value BLOB, advantage BLOB);
+CREATE INDEX IF NOT EXISTS samples_by_step ON samples (step);
+CREATE TABLE IF NOT EXISTS commands (
+    id TEXT PRIMARY KEY, kind TEXT, body TEXT, client TEXT, sent REAL,
+    state TEXT, session INTEGER, step INTEGER, applied REAL, note TEXT);
+CREATE TABLE IF NOT EXISTS knobs (
+    seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, time REAL, name TEXT,
+    old REAL, new REAL, source TEXT, command_id TEXT);
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, time REAL,
+    level TEXT, kind TEXT, text TEXT);
+CREATE TABLE IF NOT EXISTS checkpoints (
+    step INTEGER, session INTEGER, path TEXT, time REAL, bytes INTEGER,
+    PRIMARY KEY (step, session));
+CREATE TABLE IF NOT EXISTS progress (
+    id INTEGER PRIMARY KEY CHECK (id = 1), session INTEGER, status TEXT, phase TEXT,
+    done REAL, total REAL, unit TEXT, text TEXT, time REAL);
+"""
+
+# A row of an earlier session is history once a later session went on from before its step.
+LIVE = (
+    "NOT EXISTS (SELECT 1 FROM sessions later WHERE later.id > {table}.session"
+    " AND later.resumed_from_step < {table}.step)"
+)

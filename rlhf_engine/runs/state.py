@@ -1,0 +1,68 @@
+"""The state of a run in one word, from its lock and its store."""
+
+import time
+from dataclasses import dataclass
+
+from rlhf_engine.runs.directory import RunDir
+from rlhf_engine.runs.lock import SILENT_SECONDS, is_held, silent_for
+from rlhf_engine.runs.reader import StoreReader
+
+ENDED = ("done", "failed", "stopped", "cancelled", "lost")
+# An engine that was just started has not taken its lock yet.
+STARTING_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class RunState:
+    """`word` is one of starting, waiting, queued, running, paused, not responding, done, failed,
+    stopped, cancelled, lost; `detail` says why or what it does now."""
+
+    word: str
+    detail: str = ""
+    step: int = 0
+    total: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.word in ENDED
+
+    @property
+    def resumable(self) -> bool:
+        return self.word in ("failed", "stopped", "cancelled", "lost")
+
+
+def run_state(run: RunDir) -> RunState:
+    """Read the state of a run; costs a few short reads."""
+    alive = is_held(run.lock)
+    reader = StoreReader.open(run.store)
+    if reader is None:
+        return _without_store(run, alive)
+    with reader:
+        sessions, progress, last = reader.sessions(), reader.progress(), reader.last_step()
+        total_text = reader.facts().get("total_steps")
+    step = last.step if last else 0
+    total = int(total_text) if total_text else None
+    session = sessions[-1] if sessions else None
+    if alive:
+        silence = silent_for(run.lock)
+        if silence > SILENT_SECONDS:
+            return RunState("not responding", f"no sign for {silence:.0f} s", step, total)
+        if session is None or session.ended or progress is None:
+            return RunState("starting", "the engine is starting", step, total)
+        return RunState(progress.status, progress.text or progress.phase, step, total)
+    if session and session.outcome:
+        return RunState(session.outcome, session.error or "", step, total)
+    if _young(run) and session is None:
+        return RunState("starting", "the engine is starting", step, total)
+    return RunState("lost", f"the engine ended at step {step} without a word", step, total)
+
+
+def _without_store(run: RunDir, alive: bool) -> RunState:
+    if alive or _young(run):
+        return RunState("starting", "the engine is starting")
+    return RunState("lost", "the engine never started; see its log")
+
+
+def _young(run: RunDir) -> bool:
+    newest = max(path.stat().st_mtime for path in (run.spec_file, run.log) if path.exists())
+    return time.time() - newest < STARTING_SECONDS
