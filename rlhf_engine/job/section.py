@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """A frozen, typed table of a spec that refuses unknown keys; docstrings are its fields' help."""
+    """A frozen, typed table that refuses unknown keys; docstrings are the fields' help."""
 
     model_config = ConfigDict(
         extra="forbid",

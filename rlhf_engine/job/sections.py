@@ -103,7 +103,10 @@ class Sampling(Section):
     temperature: float = live(1.0, knob="temperature", gt=0, le=5)
     """Softmax temperature; every log-prob and the KL use it too."""
     batch_size: int = fixed(64, ge=1)
-    """Responses generated at once."""
+    """Responses generated at once; changes memory and speed, not the result."""
+    merge: bool = True
+    """Sample from a merged copy of the adapted layers: faster, and costs their memory once
+    more in `dtype`."""
 
 
 class Checkpoints(Section):

@@ -125,6 +125,9 @@ class Ppo(Section):
     """Responses in memory at once; changes memory and speed, not the result."""
     advantage: Literal["gae", "rloo", "grpo", "dr_grpo"] = "gae"
     """`gae` learns a value role; the group estimators compare responses to the same prompt."""
+    value: Literal["separate", "shared"] = "separate"
+    """`separate` gives the value role an adapter of its own, started from the reward role;
+    `shared` puts its head on the policy: half the passes of the update."""
     group_size: int = fixed(4, ge=2, le=256, unit="responses a prompt")
     """Responses to each prompt for the group estimators; must divide `batch_size`."""
     gamma: float = fixed(1.0, gt=0, le=1)
@@ -148,6 +151,8 @@ class Ppo(Section):
     mean 0 (and deviation 1)."""
     eval_every: int = fixed(0, ge=0, unit="steps")
     """Answer the held-out prompts every so many steps and at the end; 0 only at the end."""
+    record_samples: int = fixed(16, ge=0, le=1024, unit="responses")
+    """Responses a step that are kept with all figures of their tokens."""
     kl: KLControl = KLControl()
     sampling: Sampling = Sampling()
     optimizer: Optimizer = Optimizer(lr=1e-5)

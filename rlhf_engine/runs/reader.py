@@ -38,7 +38,7 @@ class StepRow:
     def flat(self) -> dict[str, Any]:
         """One object a step, as `workbench metrics --json` prints it."""
         head = {"step": self.step, "time": self.time, "session": self.session}
-        return head | self.metrics | self.knobs
+        return head | self.knobs | self.metrics
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ class StoreWriter:
     def samples(self, step: int, samples: Iterable[Sample]) -> None:
         self._db.executemany(
             "INSERT INTO samples (session, step, kind, prompt_id, prompt, response, finished,"
-            " score, gold, kl, net_reward, detail, pieces, tokens, logp, ref_logp, value, advantage)"
+            " score, gold, kl, net_reward, detail, pieces, tokens, logp, ref_logp, value,"
+            " advantage)"
             " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             [(self.session, step, *sample.row()) for sample in samples],
         )

@@ -1,0 +1,134 @@
+"""Rewards: shipped rules, a person's own function, a learned reward run."""
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from rlhf_engine.job.errors import SpecError, nearest
+from rlhf_engine.model.base import resolve_source
+from rlhf_engine.model.roles import Roles
+from rlhf_engine.rollout import Response
+from rlhf_engine.rules import RULES
+from rlhf_engine.scoring import hidden_states, micro_batches, pack, sequence_scores
+
+Rule = Callable[[str, str, bool], float]
+
+
+class Scorer(Protocol):
+    """Scores responses to prompts, given as tokens and as text."""
+
+    def __call__(
+        self, prompts: Sequence[str], texts: Sequence[str], responses: Sequence[Response]
+    ) -> list[float]: ...
+
+
+def make_scorer(
+    source: str, roles: Roles, home: Path, micro_batch: int, say: Callable[[str], None]
+) -> Scorer:
+    """The scorer behind `rule:<name>`, `<module or file.py>:<function>`, `run:<id>` or a folder.
+
+    Raises SpecError if there is none, or if a learned reward has another base.
+    """
+    if source.startswith("rule:"):
+        name = source.removeprefix("rule:")
+        if name not in RULES:
+            raise SpecError(f"reward: no rule {name!r}; {nearest(name, RULES)}")
+        return RuleScorer(source, RULES[name])
+    if source.startswith("run:") or Path(source).is_dir():
+        return _learned(source, roles, home, micro_batch, say)
+    return RuleScorer(source, _own_function(source))
+
+
+class RuleScorer:
+    """A Python function of prompt, response and whether it ended itself."""
+
+    def __init__(self, name: str, rule: Rule) -> None:
+        self._name = name
+        self._rule = rule
+
+    def __call__(
+        self, prompts: Sequence[str], texts: Sequence[str], responses: Sequence[Response]
+    ) -> list[float]:
+        return [
+            self._score(prompt, text, response.finished)
+            for prompt, text, response in zip(prompts, texts, responses, strict=True)
+        ]
+
+    def _score(self, prompt: str, text: str, finished: bool) -> float:
+        try:
+            value = float(self._rule(prompt, text, finished))
+        except Exception as fault:
+            raise SpecError(
+                f"reward {self._name}: {type(fault).__name__}: {fault}; on the response {text!r}"
+            ) from fault
+        if not math.isfinite(value):
+            raise SpecError(f"reward {self._name}: gave {value} on the response {text!r}")
+        return value
+
+
+class LearnedScorer:
+    """The reward role: adapter and head of a reward run, on the shared base."""
+
+    def __init__(self, roles: Roles, micro_batch: int) -> None:
+        self._roles = roles
+        self._micro_batch = micro_batch
+
+    @torch.no_grad()
+    def __call__(
+        self, prompts: Sequence[str], texts: Sequence[str], responses: Sequence[Response]
+    ) -> list[float]:
+        given, answers = [r.prompt for r in responses], [r.tokens for r in responses]
+        lengths = [len(r.prompt) + len(r.tokens) for r in responses]
+        found: dict[int, float] = {}
+        for rows in micro_batches(lengths, range(len(responses)), self._micro_batch):
+            block = pack(given, answers, rows, self._roles.base.pad_id, self._roles.device)
+            hidden = hidden_states(self._roles, "reward", block)
+            scores = sequence_scores(self._roles, "reward", hidden, block).tolist()
+            found |= dict(zip(rows, scores, strict=True))
+        return [found[row] for row in range(len(responses))]
+
+
+def _learned(
+    source: str, roles: Roles, home: Path, micro_batch: int, say: Callable[[str], None]
+) -> Scorer:
+    found = resolve_source(source, home, say)
+    if found.adapter is None:
+        raise SpecError(f"reward: {source} is no reward adapter; give a done reward run")
+    if found.base != roles.base.name:
+        raise SpecError(
+            f"reward: {source} was trained on {found.base}, the policy on {roles.base.name}; "
+            "all roles share one base"
+        )
+    if "reward" not in roles.heads:
+        roles.add_from("reward", found.adapter)
+    if "reward" not in roles.heads:
+        raise SpecError(f"reward: {source} has no score head; it is not a reward adapter")
+    return LearnedScorer(roles, micro_batch)
+
+
+def _own_function(source: str) -> Rule:
+    """Import `file.py:function` or `module:function`."""
+    place, _, name = source.rpartition(":")
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location("workbench_own_reward", place)
+            if spec is None or spec.loader is None:
+                raise ImportError(f"{place} is no Python file")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+    except Exception as fault:
+        raise SpecError(f"reward {source}: cannot import it: {fault}") from fault
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [key for key, value in vars(module).items() if callable(value)]
+        raise SpecError(
+            f"reward {source}: {place} has no function {name!r}; {nearest(name, known)}"
+        )
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,61 @@
+"""Advantages: of tokens by a value function, of whole responses by their group."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf_engine.rl.masked import masked_var
+
+
+class Advantages(NamedTuple):
+    advantages: Tensor
+    returns: Tensor
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Advantages:
+    """Generalised advantage estimation; nothing follows the last response token. All (B, T).
+
+    Schulman et al. 2016, equation 16; returns = advantages + values.
+    """
+    keep = mask.to(values.dtype)
+    values = torch.where(mask.bool(), values, torch.zeros_like(values))
+    advantages = torch.zeros_like(values)
+    running = torch.zeros_like(values[:, 0]) if values.shape[1] else values.sum(-1)
+    following = torch.zeros_like(running)
+    for t in reversed(range(values.shape[1])):
+        delta = rewards[:, t] + gamma * following - values[:, t]
+        running = (delta + gamma * lam * running) * keep[:, t]
+        following = values[:, t]
+        advantages[:, t] = running
+    return Advantages(advantages, torch.where(mask.bool(), advantages + values, 0.0 * values))
+
+
+def rloo(scores: Tensor, group_size: int) -> Tensor:
+    """Score minus the mean of the others in its group; groups are consecutive rows. (B,) -> (B,).
+
+    Ahmadian et al. 2024, equation 8.
+    """
+    groups = scores.view(-1, group_size)
+    others = (groups.sum(-1, keepdim=True) - groups) / (group_size - 1)
+    return (groups - others).flatten()
+
+
+def grpo(scores: Tensor, group_size: int, epsilon: float = 1e-6) -> Tensor:
+    """Score standardised within its group (unbiased deviation). (B,) -> (B,). Shao et al. 2024."""
+    groups = scores.view(-1, group_size)
+    deviation = groups.std(-1, keepdim=True)
+    return ((groups - groups.mean(-1, keepdim=True)) / (deviation + epsilon)).flatten()
+
+
+def dr_grpo(scores: Tensor, group_size: int) -> Tensor:
+    """Score minus its group's mean, without scaling. (B,) -> (B,). Liu et al. 2025."""
+    groups = scores.view(-1, group_size)
+    return (groups - groups.mean(-1, keepdim=True)).flatten()
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """1 - var(returns - values) / var(returns) over the mask; 0 if the returns do not vary."""
+    spread = masked_var(returns, mask)
+    left = masked_var(returns - values, mask)
+    return torch.where(spread > 0, 1.0 - left / spread.clamp(min=1e-12), torch.zeros_like(spread))

@@ -1,0 +1,16 @@
+"""Where a response ends."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def response_mask(tokens: Tensor, eos_ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Mask of the tokens up to the first end token, and whether there is one.
+
+    (B, T) -> (B, T), (B,). Nothing depends on a pad token, which may equal the end token.
+    """
+    ends = torch.isin(tokens, torch.tensor(list(eos_ids), device=tokens.device))
+    before = ends.long().cumsum(-1) - ends.long()
+    return before == 0, ends.any(-1)

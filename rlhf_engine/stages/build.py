@@ -1,0 +1,48 @@
+"""What stages build alike: the base with its roles, and the number of steps."""
+
+import math
+
+from rlhf_engine.data.messages import Message
+from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.sections import Batches, Lora
+from rlhf_engine.job.spec import RunSpec
+from rlhf_engine.model.base import load_base, resolve_source
+from rlhf_engine.model.roles import Role, Roles
+from rlhf_engine.seeding import derived
+from rlhf_engine.stages.stage import Workplace
+
+
+def load_roles(spec: RunSpec, place: Workplace, start: Role, lora: Lora | None) -> Roles:
+    """The base of a spec, with its starting adapter in the role `start`.
+
+    Where the spec starts from a bare base, `lora` shapes a new adapter; without it the role is
+    the bare base.
+    """
+    with place.report.phase("load model"):
+        source = resolve_source(spec.policy, place.home, place.report.say)
+        place.report.say(f"loading {source.base}")
+        roles = Roles(load_base(source, spec.model, place.device))
+        if source.adapter is not None:
+            roles.add_from(start, source.adapter)
+        elif lora is not None:
+            roles.add_new(start, lora, derived(spec.seed, "adapter", 0))
+    return roles
+
+
+def step_count(batches: Batches, rows: int) -> int:
+    """Optimiser steps that `epochs` over the rows take, at most `max_steps`."""
+    steps = max(1, math.ceil(batches.epochs * rows / batches.batch_size))
+    return min(steps, batches.max_steps or steps)
+
+
+def due(every: int, step: int, total: int) -> bool:
+    """Whether held-out data is measured at this step: every so many, and at the end."""
+    return step == total or (every > 0 and step % every == 0)
+
+
+def prompt_text(messages: tuple[Message, ...]) -> str:
+    """What the person last asked, as rules and screens see it."""
+    asked = [m.content for m in messages if m.role == "user"]
+    if not asked:
+        raise SpecError("a prompt has no user message")
+    return asked[-1]

@@ -1,0 +1,309 @@
+"""PPO against a score: rollout, score, rewards, advantages, update, record."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_engine.checkpoint import State
+from rlhf_engine.data.batches import batch_indices
+from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.spec import PpoSpec
+from rlhf_engine.model.export import write_adapter
+from rlhf_engine.model.roles import Roles
+from rlhf_engine.optimizer import AdapterOptimizer, schedule_factor
+from rlhf_engine.rewards import make_scorer
+from rlhf_engine.rl.advantages import explained_variance
+from rlhf_engine.rl.controllers import adaptive_coef
+from rlhf_engine.rl.masked import masked_mean
+from rlhf_engine.rl.rewards import apply_missing_eos
+from rlhf_engine.runs.reader import SampleRow
+from rlhf_engine.runs.sample import Sample
+from rlhf_engine.seeding import noise
+from rlhf_engine.stages.asking import Answer, Question, Respondent, questions, token_pieces
+from rlhf_engine.stages.build import due, load_roles
+from rlhf_engine.stages.ppo_batch import Blocks, Figures, Targets, aim, measure
+from rlhf_engine.stages.ppo_update import Updater
+from rlhf_engine.stages.rows import read_split
+from rlhf_engine.stages.stage import StepRecord, Warn, Workplace
+
+# The largest |ratio - 1| of a first minibatch that is rounding: none where both passes are equal.
+RATIO_TOLERANCE = {"fp32": 1e-5, "bf16": 0.0}
+
+
+class PpoStage:
+    """Trains a policy adapter, and a value role beside it, near a frozen reference."""
+
+    def __init__(self, spec: PpoSpec, place: Workplace) -> None:
+        self._spec = spec
+        self._ppo = spec.ppo
+        self._place = place
+        self._roles = load_roles(spec, place, "policy", spec.lora)
+        train, held_out = read_split(spec.data, place.home, spec.seed, place.report)
+        self._questions = questions(train, spec.data, self._roles, place, "prompts")
+        self._held_out = questions(held_out, spec.data, self._roles, place, "held-out prompts")
+        self._respondent = Respondent(self._roles, self._ppo.sampling, place)
+        size = self._ppo.micro_batch_size
+        self._judges = {
+            source: make_scorer(source, self._roles, place.home, size, place.report.say)
+            for source in (spec.reward.score, *spec.reward.gold)
+        }
+        self._value_role = _add_reference_and_value(spec, self._roles)
+        trained = [self._roles.trained("policy")]
+        if self._value_role is not None:
+            trained.append(self._roles.trained("value"))
+        self._optimizer = AdapterOptimizer(self._ppo.optimizer, trained)
+        self._updater = Updater(self._roles, self._optimizer, self._ppo, self._value_role)
+        self._score_shift, self._score_scale = 0.0, 1.0
+        self.total_steps = self._ppo.steps
+
+    def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:
+        answers = self._rollout(step, knobs)
+        raw = self._judge(answers)
+        if step == 1:
+            self._normalise(raw[self._spec.reward.score])
+        scores = self._scores(answers, raw)
+        blocks = Blocks(answers, self._ppo, self._spec.seed, step, self._roles)
+        figures = self._measure(answers, blocks, knobs)
+        targets = aim(figures, scores, knobs["kl_coef"], self._ppo)
+        metrics = self._metrics(answers, raw, scores, figures, targets, knobs)
+        samples = self._samples(answers, raw, scores, figures, targets, knobs)
+
+        lr = knobs["lr"] * schedule_factor(self._ppo.optimizer, step, self.total_steps)
+        total = len(answers) * self._ppo.epochs
+        with self._place.report.phase("update", total, "responses") as progress:
+            stats = self._updater.update(blocks, figures, targets, knobs, lr, progress)
+        metrics |= stats.metrics() | {"lr": lr}
+        if self._held_out and due(self._ppo.eval_every, step, self.total_steps):
+            held_out, more = self._evaluate(step, knobs)
+            metrics |= held_out
+            samples += more
+        warnings = self._check_first_ratio(step, stats.first_ratio_error)
+        return StepRecord(metrics, samples, warnings, self._steer(metrics, knobs))
+
+    def _rollout(self, step: int, knobs: Mapping[str, float]) -> list[Answer]:
+        """Answers to this step's prompts; the group estimators ask each prompt several times."""
+        repeat = 1 if self._ppo.advantage == "gae" else self._ppo.group_size
+        size = self._ppo.batch_size // repeat
+        rows = batch_indices(step, size, len(self._questions), self._spec.seed)
+        asked = [self._questions[row] for row in rows for _ in range(repeat)]
+        draws = noise(self._spec.seed, "rollout", step, len(asked), self._respondent.longest)
+        return self._respondent.answer("policy", asked, draws, knobs["temperature"])
+
+    def _judge(self, answers: Sequence[Answer]) -> dict[str, Tensor]:
+        """Raw scores of the trained-on and the watched rewards. Each (B,)."""
+        prompts = [answer.question.text for answer in answers]
+        texts = [answer.text for answer in answers]
+        responses = [answer.response for answer in answers]
+        with self._place.report.phase("judge", len(answers), "responses"):
+            return {
+                source: torch.tensor(judge(prompts, texts, responses), device=self._roles.device)
+                for source, judge in self._judges.items()
+            }
+
+    def _normalise(self, raw: Tensor) -> None:
+        """Fix the shift and scale that give the starting policy mean 0 (and deviation 1)."""
+        if self._ppo.normalise_score != "none":
+            self._score_shift = float(raw.mean())
+        if self._ppo.normalise_score == "mean_std":
+            self._score_scale = max(float(raw.std()), 1e-6)
+
+    def _scores(self, answers: Sequence[Answer], raw: Mapping[str, Tensor]) -> Tensor:
+        """What is trained on: the normalised score, less for responses without an end. (B,)."""
+        scores = (raw[self._spec.reward.score] - self._score_shift) / self._score_scale
+        finished = torch.tensor([a.response.finished for a in answers], device=scores.device)
+        penalty = self._ppo.missing_eos_penalty
+        return apply_missing_eos(scores, finished, self._ppo.missing_eos, penalty)
+
+    def _measure(
+        self, answers: Sequence[Answer], blocks: Blocks, knobs: Mapping[str, float]
+    ) -> Figures:
+        first_epoch = [block for minibatch in blocks.minibatches(0) for block in minibatch]
+        phase = self._place.report.phase("measure", len(answers), "responses")
+        with phase as progress:
+            temperature = knobs["temperature"]
+            return measure(
+                self._roles, answers, first_epoch, temperature, self._value_role, progress
+            )
+
+    def _metrics(
+        self,
+        answers: Sequence[Answer],
+        raw: Mapping[str, Tensor],
+        scores: Tensor,
+        figures: Figures,
+        targets: Targets,
+        knobs: Mapping[str, float],
+    ) -> dict[str, float]:
+        tokens = sum(len(answer.response.tokens) for answer in answers)
+        kl = float(figures.kl.mean())
+        score = float(scores.mean())
+        spent = self._place.report.seconds["generate"]
+        metrics = {
+            "score": score,
+            "score_std": float(scores.std()),
+            **self._gold(raw),
+            "kl": kl,
+            "kl_k3": float(figures.kl_k3.mean()),
+            "net_reward": score - knobs["kl_coef"] * kl,
+            "entropy": float(masked_mean(figures.entropy, figures.mask)),
+            "response_tokens": tokens / len(answers),
+            "eos_rate": sum(a.response.finished for a in answers) / len(answers),
+            "logp_mismatch": float(
+                masked_mean((figures.sampled_logp - figures.logp).abs(), figures.mask)
+            ),
+            "tokens_per_second": tokens / max(spent, 1e-9),
+        }
+        if self._value_role is not None:
+            found = explained_variance(figures.values, targets.returns, figures.mask)
+            metrics["explained_variance"] = float(found)
+        return metrics
+
+    def _gold(self, raw: Mapping[str, Tensor], prefix: str = "") -> dict[str, float]:
+        """Means of the watched rewards: the first is `gold`, further ones are `gold_2`, ..."""
+        names = ["gold", *(f"gold_{n}" for n in range(2, len(self._spec.reward.gold) + 1))]
+        return {
+            prefix + name: float(raw[source].mean())
+            for name, source in zip(names, self._spec.reward.gold, strict=False)
+        }
+
+    def _samples(
+        self,
+        answers: Sequence[Answer],
+        raw: Mapping[str, Tensor],
+        scores: Tensor,
+        figures: Figures,
+        targets: Targets,
+        knobs: Mapping[str, float],
+    ) -> list[Sample]:
+        """The first responses of the batch with all figures of their tokens."""
+        found = []
+        kl = figures.kl
+        for row, answer in enumerate(answers[: self._ppo.record_samples]):
+            length = len(answer.response.tokens)
+            matrices = (figures.logp, figures.ref_logp, figures.values, targets.advantages)
+            logp, ref_logp, value, advantage = (m[row, :length].tolist() for m in matrices)
+            score, row_kl = float(scores[row]), float(kl[row])
+            found.append(
+                Sample(
+                    kind="train",
+                    prompt_id=answer.question.key,
+                    prompt=answer.question.text,
+                    response=answer.text,
+                    finished=answer.response.finished,
+                    score=score,
+                    gold=self._first_gold(raw, row),
+                    kl=row_kl,
+                    net_reward=score - knobs["kl_coef"] * row_kl,
+                    detail={source: float(values[row]) for source, values in raw.items()},
+                    pieces=token_pieces(self._roles, answer.response.tokens),
+                    tokens=answer.response.tokens,
+                    logp=logp,
+                    ref_logp=ref_logp,
+                    value=value if self._value_role is not None else (),
+                    advantage=advantage,
+                )
+            )
+        return found
+
+    def _first_gold(self, raw: Mapping[str, Tensor], row: int) -> float | None:
+        gold = self._spec.reward.gold
+        return float(raw[gold[0]][row]) if gold else None
+
+    def _evaluate(
+        self, step: int, knobs: Mapping[str, float]
+    ) -> tuple[dict[str, float], list[Sample]]:
+        """Answer every held-out prompt, with the same draws each time."""
+        count = len(self._held_out)
+        draws = noise(self._spec.seed, "held-out", 0, count, self._respondent.longest)
+        with self._place.report.atomic():
+            asked: Sequence[Question] = self._held_out
+            answers = self._respondent.answer("policy", asked, draws, knobs["temperature"])
+            raw = self._judge(answers)
+            scores = self._scores(answers, raw)
+        metrics = {
+            "eval_score": float(scores.mean()),
+            **self._gold(raw, "eval_"),
+            "eval_response_tokens": sum(len(a.response.tokens) for a in answers) / count,
+            "eval_eos_rate": sum(a.response.finished for a in answers) / count,
+        }
+        samples = [
+            Sample(
+                kind="eval",
+                prompt_id=answer.question.key,
+                prompt=answer.question.text,
+                response=answer.text,
+                finished=answer.response.finished,
+                score=float(scores[row]),
+                gold=self._first_gold(raw, row),
+                detail={source: float(values[row]) for source, values in raw.items()},
+                tokens=answer.response.tokens,
+            )
+            for row, answer in enumerate(answers)
+        ]
+        return metrics, samples
+
+    def _check_first_ratio(self, step: int, error: float) -> list[Warn]:
+        """The first minibatch has trained on nothing yet: its ratios must be 1."""
+        allowed = RATIO_TOLERANCE[self._spec.model.dtype]
+        if error <= allowed:
+            return []
+        text = (
+            f"step {step}: the first minibatch shows |ratio - 1| up to {error:.2g}, allowed "
+            f"{allowed:g}; log-probs before and during the update do not agree"
+        )
+        return [Warn("ratio", text)]
+
+    def _steer(self, metrics: Mapping[str, float], knobs: Mapping[str, float]) -> dict[str, float]:
+        control = self._ppo.kl
+        if control.controller == "fixed":
+            return {}
+        batch = self._ppo.batch_size
+        coef = adaptive_coef(
+            knobs["kl_coef"], metrics["kl"], knobs["kl_target"], batch, control.horizon
+        )
+        return {"kl_coef": coef}
+
+    def state(self) -> State:
+        tensors = {
+            "policy": self._roles.state("policy"),
+            "optimizer": self._optimizer.state(),
+        }
+        if self._value_role is not None:
+            tensors["value"] = self._roles.state("value")
+        shift = {"score_shift": self._score_shift, "score_scale": self._score_scale}
+        return State(tensors, shift)
+
+    def load_state(self, state: State) -> None:
+        for role in ("policy", "value"):
+            if role in state.tensors:
+                self._roles.load_state(role, state.tensors[role])
+        self._optimizer.load_state(state.tensors["optimizer"])
+        self._score_shift = state.values["score_shift"]
+        self._score_scale = state.values["score_scale"]
+
+    def finish(self, folder: Path, samples: Sequence[SampleRow]) -> dict[str, Any]:
+        write_adapter(self._roles, "policy", folder)
+        return {}
+
+
+def _add_reference_and_value(spec: PpoSpec, roles: Roles) -> str | None:
+    """Freeze the reference where the policy starts; start the value role from the reward role.
+
+    Returns the role whose hidden states the value head reads, None without a value role.
+    """
+    if "policy" not in roles.fresh:
+        roles.add_copy("reference", "policy")
+    if spec.ppo.advantage != "gae":
+        roles.freeze("policy")
+        return None
+    if spec.ppo.value == "separate":
+        roles.add_copy("value", "reward" if "reward" in roles.heads else "policy")
+        if "value" not in roles.configs:
+            raise SpecError("ppo.value = separate needs an adapter to start from")
+    if "value" not in roles.heads:
+        roles.add_head("value")
+    roles.freeze("policy", "value")
+    return "value" if spec.ppo.value == "separate" else "policy"

@@ -1,0 +1,85 @@
+"""What a run does before it may use the device: wait for its parents, then for the others."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rlhf_engine.job.spec import Spec, inputs
+from rlhf_engine.runs import inbox
+from rlhf_engine.runs.directory import RunDir, find_run
+from rlhf_engine.runs.lock import Lock, owner
+from rlhf_engine.runs.state import run_state
+from rlhf_engine.runs.writer import StoreWriter
+
+POLL_SECONDS = 0.5
+
+
+class Cancelled(Exception):
+    """A parent failed or was stopped, or a stop came before the run began."""
+
+
+def wait_for_parents(
+    run: RunDir, spec: Spec, store: StoreWriter, stopped: Callable[[], bool]
+) -> None:
+    """Return once every run that this one reads from is done.
+
+    Raises Cancelled with the reason if one failed, was stopped or cancelled, or if this run was
+    stopped while it waited. A lost parent can be resumed, so it is waited for.
+    """
+    for key in inputs(spec):
+        parent = find_run(run.home, key)
+        said = ""
+        while (state := run_state(parent)).word != "done":
+            if state.word in ("failed", "stopped", "cancelled"):
+                reason = f": {state.detail}" if state.detail else ""
+                raise Cancelled(f"its parent {parent.id} {_verb(state.word)}{reason}")
+            said = _say(store, "waiting", f"waiting for {parent.id} ({state.word})", said)
+            _wait(run, store, stopped)
+
+
+def take_device(run: RunDir, device: str, store: StoreWriter, stopped: Callable[[], bool]) -> Lock:
+    """Hold the device's lock, waiting for the run that has it; Cancelled if stopped meanwhile."""
+    path = run.home / "devices" / f"{device.replace(':', '-')}.lock"
+    said = ""
+    while (lock := Lock.take(path, run.id, patience=0.1)) is None:
+        holder = owner(path) or "another run"
+        said = _say(store, "queued", f"waiting for {device}, used by {holder}", said)
+        _wait(run, store, stopped)
+    return lock
+
+
+def device_name(wanted: str) -> str:
+    """`auto` and `cuda` as a device that is there: `cuda:0`, else `cpu`; torch stays out."""
+    if wanted == "cuda":
+        return "cuda:0"
+    if wanted != "auto":
+        return wanted
+    return "cuda:0" if Path("/proc/driver/nvidia").exists() and _visible_gpu() else "cpu"
+
+
+def _visible_gpu() -> bool:
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
+
+
+def _verb(word: str) -> str:
+    return word if word == "failed" else f"was {word}"
+
+
+def _say(store: StoreWriter, status: str, text: str, said: str) -> str:
+    if text != said:
+        store.progress(status, status, text=text)  # type: ignore[arg-type]
+    return text
+
+
+def _wait(run: RunDir, store: StoreWriter, stopped: Callable[[], bool]) -> None:
+    """Sleep a little; a stop takes effect here, other commands wait for the run to begin."""
+    time.sleep(POLL_SECONDS)
+    for command in inbox.pending(run.inbox):
+        if command.kind == "stop":
+            with store.transaction():
+                store.command(command, "applied", 0)
+            (run.inbox / f"{command.id}.json").unlink(missing_ok=True)
+            raise Cancelled("it was stopped before it began")
+    if stopped():
+        raise Cancelled("it was ended before it began")

@@ -1,0 +1,50 @@
+"""Setting up torch and the stage of a run, and handing both to the loop."""
+
+import os
+
+import torch
+import transformers
+
+from rlhf_engine.checkpoint import Found
+from rlhf_engine.commands import Desk
+from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.spec import Spec
+from rlhf_engine.loop import Loop
+from rlhf_engine.progress import Reporter
+from rlhf_engine.runs.directory import RunDir
+from rlhf_engine.runs.writer import Outcome, StoreWriter
+from rlhf_engine.stages import collect, evaluate, ppo, reward, sft
+from rlhf_engine.stages.stage import Stage, Workplace
+
+STAGES = {
+    "sft": sft.SftStage,
+    "collect": collect.CollectStage,
+    "reward": reward.RewardStage,
+    "ppo": ppo.PpoStage,
+    "evaluate": evaluate.EvaluateStage,
+}
+
+
+def work(
+    run: RunDir, spec: Spec, store: StoreWriter, desk: Desk, found: Found, device: str
+) -> Outcome:
+    """Build the stage on the device and run it from the checkpoint that was found."""
+    _prepare(spec, device)
+    report = Reporter(store, desk.interrupts)
+    place = Workplace(run.home, run.id, torch.device(device), report)
+    stage: Stage = STAGES[spec.stage](spec, place)
+    report.take_seconds()
+    return Loop(run, spec, store, desk, report).run(stage, found)
+
+
+def _prepare(spec: Spec, device: str) -> None:
+    """Thread counts, deterministic kernels and quiet libraries."""
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise SpecError(f"device: {device} asked for, but torch sees no GPU; use device = cpu")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

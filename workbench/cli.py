@@ -1,0 +1,45 @@
+"""The command line `workbench`: the same verbs as the TUI, data on stdout, talk on stderr."""
+
+import click
+
+from workbench.commands import (
+    engine,
+    machine,
+    reading,
+    records,
+    screens,
+    starting,
+    steering,
+    tail,
+)
+from workbench.commands.common import Verbs, chosen_home, home_option, tolerate_encoding
+from workbench.demo import demo
+
+
+@click.group(
+    cls=Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@home_option
+@click.version_option(package_name="rlhf-workbench")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """RLHF on one GPU, from the terminal. Without a verb: the screens.
+
+    RUN is a run's id, its beginning, its name, or `last`. Exit codes: 0 done, 1 failed, 2 usage
+    or invalid spec, 3 run not found.
+    """
+    tolerate_encoding()
+    if ctx.invoked_subcommand is None:
+        screens.open_screens(chosen_home(ctx))
+
+
+for verb in (
+    *(demo, starting.run, starting.presets, engine.check),
+    *(reading.ls, reading.show, screens.attach, tail.tail),
+    *(records.metrics, records.samples, records.knobs, records.commands, records.events),
+    *(steering.set_, steering.pause, steering.resume, steering.checkpoint, steering.stop),
+    *(engine.export, machine.doctor),
+):
+    main.add_command(verb)

@@ -1,0 +1,34 @@
+"""Opening the TUI: without a verb, and `attach`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from rlhf_engine.runs.directory import RunDir
+from workbench.commands.common import Unusable, with_run
+
+
+def has_terminal() -> bool:
+    """Whether a person can use screens here: keys come from stdin, stderr is painted on."""
+    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+
+
+def open_screens(home: Path, open_run: str | None = None) -> None:
+    """Show the TUI until it is closed; says what to use instead where there is no terminal."""
+    if not has_terminal():
+        raise Unusable(
+            "the screens need a terminal, and input or output is redirected here; use "
+            "`workbench ls`, `workbench tail RUN` or `workbench demo --headless` "
+            "(`workbench --help` lists all)"
+        )
+    from workbench.app import WorkbenchApp
+
+    WorkbenchApp(home, open_run=open_run).run()
+
+
+@click.command()
+@with_run
+def attach(run: RunDir) -> None:
+    """Open the live monitor of a run."""
+    open_screens(run.home, run.id)

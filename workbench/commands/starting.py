@@ -1,0 +1,79 @@
+"""Verbs that start runs: `run` and `presets`."""
+
+from pathlib import Path
+
+import click
+
+from rlhf_engine.job.presets import Preset, load_preset, parse_spec, preset_files
+from rlhf_engine.job.spec import inputs
+from rlhf_engine.runs import launch
+from rlhf_engine.runs.directory import find_run
+from workbench.commands.common import FAILED, emit, json_option, say, set_option, with_home
+from workbench.commands.follow import follow, tell_failures
+from workbench.commands.text import paragraph, terminal_width
+
+
+def ready_preset(
+    home: Path, name: str, overrides: tuple[str, ...], title: str | None = None
+) -> Preset:
+    """A preset that can be launched: valid, with a usable name, its input runs in place."""
+    preset = load_preset(name, list(overrides))
+    chosen = title or (preset.name if preset.is_pipeline else None)
+    for spec in preset.stages:
+        if chosen:
+            full = f"{chosen}-{spec.name}" if preset.is_pipeline else chosen
+            parse_spec(spec.model_dump() | {"name": full}, "--name")
+        for parent in inputs(spec):
+            find_run(home, parent)
+    return preset
+
+
+@click.command()
+@with_home
+@click.argument("preset")
+@set_option
+@click.option("--name", help="Name of the run, or of the pipeline.")
+@click.option("--wait", is_flag=True, help="Show progress until all runs have ended.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    home: Path,
+    preset: str,
+    overrides: tuple[str, ...],
+    name: str | None,
+    wait: bool,
+) -> None:
+    """Start a preset and print the id of each run.
+
+    PRESET is a name of `workbench presets` or a TOML file of yours. The runs go on without this terminal: come back with `workbench attach RUN`.
+    """
+    chosen = ready_preset(home, preset, overrides, name)
+    runs = launch.launch(home, chosen, name)
+    for started in runs:
+        click.echo(started.id)
+    if not wait:
+        say(f"started; watch with: workbench attach {runs[-1].id}")
+        return
+    try:
+        states = follow(runs, say)
+    except KeyboardInterrupt:
+        say(f"\nthe runs go on; come back with: workbench attach {runs[-1].id}")
+        raise
+    if tell_failures(runs, states, say):
+        ctx.exit(FAILED)
+
+
+@click.command()
+@json_option
+def presets(as_json: bool) -> None:
+    """List the shipped presets."""
+    files = preset_files()
+    indent = 2 + max((len(name) for name in files), default=0)
+    for name, path in files.items():
+        preset = load_preset(name)
+        stages = [spec.stage for spec in preset.stages]
+        if as_json:
+            emit({"name": name, "about": preset.about, "stages": stages, "path": str(path)})
+            continue
+        for line in paragraph(name, preset.about, indent, max(60, terminal_width())):
+            click.echo(line)

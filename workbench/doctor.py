@@ -1,0 +1,181 @@
+"""What this machine and terminal offer, and what to change: versions, device, memory, disk."""
+
+import locale
+import os
+import platform
+import re
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+GIB = 2**30
+NETWORK = re.compile(r"nfs\d?|cifs|smb\w*|9p|afs|ceph|lustre|gpfs|beegfs|glusterfs|fuse\.\w+")
+TMUX_LINES = (
+    'set -g default-terminal "tmux-256color"',
+    'set -as terminal-features ",*:RGB"',
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `level` says whether it serves, `advice` what to change."""
+
+    level: Literal["ok", "warn", "bad"]
+    what: str
+    advice: str = ""
+
+
+def examine(home: Path) -> list[Finding]:
+    """Look at everything that decides whether runs and screens work here; imports no torch."""
+    return [
+        *versions(),
+        *devices(),
+        *memory(),
+        *disk(home),
+        file_system(home, Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")),
+        *terminal(os.environ, sys.stdin.isatty() and sys.stdout.isatty()),
+    ]
+
+
+def versions() -> Iterator[Finding]:
+    """Python, SQLite and every package that the project asks for."""
+    yield Finding(
+        "ok",
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"{platform.system()} {platform.machine()}",
+    )
+    found, missing = [], []
+    for requirement in metadata.requires("rlhf-workbench") or []:
+        if "extra ==" in requirement:
+            continue
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    yield Finding("ok", ", ".join(found))
+    if missing:
+        yield Finding(
+            "bad", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}"
+        )
+
+
+def devices() -> Iterator[Finding]:
+    """Each GPU with its memory; in words if there is none."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        yield Finding(
+            "warn",
+            f"no NVIDIA GPU can be used ({error}): runs use the CPU",
+            "the small presets (demo, smoke) are made for it; for larger models install the driver",
+        )
+        return
+    try:
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            use = pynvml.nvmlDeviceGetMemoryInfo(handle)
+            yield Finding(
+                "ok",
+                f"cuda:{index} {pynvml.nvmlDeviceGetName(handle)}, {use.free / GIB:.1f} of "
+                f"{use.total / GIB:.1f} GiB free, driver {pynvml.nvmlSystemGetDriverVersion()}",
+            )
+    finally:
+        pynvml.nvmlShutdown()
+    if metadata.version("torch").endswith("+cpu"):
+        yield Finding(
+            "bad",
+            "the installed torch is a CPU build: it does not see the GPU",
+            "install a CUDA build of the same torch version",
+        )
+
+
+def memory() -> Iterator[Finding]:
+    """Main memory: the base model passes through it, and on the CPU it stays there."""
+    import psutil
+
+    use = psutil.virtual_memory()
+    told = (
+        f"{use.available / GIB:.1f} of {use.total / GIB:.1f} GiB memory free, {os.cpu_count()} CPUs"
+    )
+    if use.available < 4 * GIB:
+        yield Finding("warn", told, "the demo needs about 4 GiB; close something large")
+    else:
+        yield Finding("ok", told)
+
+
+def disk(home: Path) -> Iterator[Finding]:
+    """Free space where the runs are written."""
+    free = shutil.disk_usage(home).free / GIB
+    told = f"{free:.1f} GiB free for runs at {home}"
+    if free < 1:
+        yield Finding("bad", told, "free some space, or choose another folder with --home")
+    elif free < 10:
+        yield Finding("warn", told, "checkpoints of larger models take several GiB a run")
+    else:
+        yield Finding("ok", told)
+
+
+def file_system(home: Path, mounts: str) -> Finding:
+    """Whether the home is on a local disk; `mounts` is the text of /proc/mounts."""
+    best, kind = Path("/"), "unknown"
+    for line in mounts.splitlines():
+        _, point, of_kind, *_ = line.split(" ")
+        # The kernel writes blanks in a mount point as \040.
+        path = Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), point))
+        if home.is_relative_to(path) and len(path.parts) >= len(best.parts):
+            best, kind = path, of_kind
+    if NETWORK.fullmatch(kind):
+        return Finding(
+            "warn",
+            f"the home is on a network file system ({kind} at {best})",
+            "SQLite and file locks are not safe there from two machines; set WORKBENCH_HOME to a "
+            "folder on a local disk",
+        )
+    return Finding("ok", f"the home is on a local file system ({kind} at {best})")
+
+
+def terminal(environ: Mapping[str, str], is_terminal: bool) -> Iterator[Finding]:
+    """Whether the screens can be drawn: a terminal, its size, its colours, UTF-8."""
+    if not is_terminal:
+        yield Finding("warn", "no terminal here: the screens need one", "use the verbs, or ssh -t")
+        return
+    size = shutil.get_terminal_size()
+    told = f"terminal of {size.columns}x{size.lines}"
+    if size.columns < 60 or size.lines < 16:
+        yield Finding("bad", told, "the screens need at least 60x16")
+    elif size.columns < 80 or size.lines < 24:
+        yield Finding("warn", told, "the screens show more from 80x24 on")
+    else:
+        yield Finding("ok", told)
+    yield colours(environ)
+    encoding = locale.getencoding().upper().replace("-", "")
+    if encoding == "UTF8" or sys.flags.utf8_mode:
+        yield Finding("ok", "UTF-8: charts are drawn with braille signs")
+    else:
+        yield Finding("warn", f"no UTF-8 ({encoding}): charts are coarse", "export LC_ALL=C.UTF-8")
+
+
+def colours(environ: Mapping[str, str]) -> Finding:
+    """How many colours the terminal says it has, and how to get them all."""
+    term = environ.get("TERM", "")
+    told = f"TERM={term} COLORTERM={environ.get('COLORTERM', '')}"
+    if environ.get("NO_COLOR"):
+        return Finding("ok", f"{told}: no colours, as NO_COLOR asks")
+    if term in ("", "dumb", "unknown"):
+        return Finding("bad", f"{told}: cannot place the cursor", "export TERM=xterm-256color")
+    if environ.get("COLORTERM", "").lower() in ("truecolor", "24bit"):
+        return Finding("ok", f"{told}: all colours")
+    count = "256" if "256color" in term else "16"
+    if environ.get("TMUX"):
+        advice = f"add to ~/.tmux.conf: {' and '.join(TMUX_LINES)}; then export COLORTERM=truecolor"
+    else:
+        advice = "if your terminal has true colour: export COLORTERM=truecolor"
+    return Finding("warn", f"{told}: {count} colours", advice)
