@@ -16,6 +16,7 @@ from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.reader import StoreReader
 from rlhf_engine.runs.writer import Outcome, StoreWriter
 from rlhf_engine.seeding import seed_libraries
+from rlhf_engine.stages.card import write_card
 from rlhf_engine.stages.stage import Stage, StepRecord
 
 POLL_SECONDS = 0.2
@@ -149,6 +150,7 @@ class Loop:
         with self._report.phase("write output"), reader:
             rows = reader.samples(limit=10_000_000)[::-1]
             facts: dict[str, Any] = stage.finish(part, rows)
+            write_card(part, self._run, self._spec, stage.base, reader.last_step())
         shutil.rmtree(self._run.output, ignore_errors=True)
         part.rename(self._run.output)
         for name, value in facts.items():

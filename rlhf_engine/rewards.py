@@ -34,14 +34,30 @@ def make_scorer(
 
     Raises SpecError if there is none, or if a learned reward has another base.
     """
-    if source.startswith("rule:"):
-        name = source.removeprefix("rule:")
-        if name not in RULES:
-            raise SpecError(f"reward: no rule {name!r}; {nearest(name, RULES)}")
-        return RuleScorer(source, RULES[name])
-    if source.startswith("run:") or Path(source).is_dir():
+    if _is_learned(source):
         return _learned(source, roles, home, micro_batch, say)
-    return RuleScorer(source, _own_function(source))
+    return RuleScorer(source, _rule(source))
+
+
+def check_source(source: str, home: Path) -> None:
+    """Raise SpecError if there is no such rule, function or reward adapter; loads no weights."""
+    if not _is_learned(source):
+        _rule(source)
+    elif resolve_source(source, home, lambda _: None).adapter is None:
+        raise SpecError(f"reward: {source} is no reward adapter; give a done reward run")
+
+
+def _is_learned(source: str) -> bool:
+    return source.startswith("run:") or Path(source).is_dir()
+
+
+def _rule(source: str) -> Rule:
+    if not source.startswith("rule:"):
+        return _own_function(source)
+    name = source.removeprefix("rule:")
+    if name not in RULES:
+        raise SpecError(f"reward: no rule {name!r}; {nearest(name, RULES)}")
+    return RULES[name]
 
 
 class RuleScorer:

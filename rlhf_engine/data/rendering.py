@@ -18,9 +18,8 @@ DIRECT_ANSWER: dict[str, Any] = {"enable_thinking": False}
 
 
 class Tokens(NamedTuple):
-    """A text and its tokens."""
+    """Tokens of a text."""
 
-    text: str
     ids: list[int]
     spans: list[tuple[int, int]]
     """Characters [start, end) of the text that each token stands for."""
@@ -76,16 +75,37 @@ def _render(
 
 def tokenise(tokenizer: "PreTrainedTokenizerBase", text: str) -> Tokens:
     """Tokens of rendered text; BOS comes from the template, or without one as for plain text."""
+    tokens = _plain(tokenizer, text)
+    if tokenizer.chat_template is None and _adds_bos(tokenizer):
+        return Tokens([tokenizer.bos_token_id, *tokens.ids], [(0, 0), *tokens.spans])
+    return tokens
+
+
+def tokenise_answered(
+    tokenizer: "PreTrainedTokenizerBase", text: str, start: int
+) -> tuple[Tokens, int]:
+    """Tokens of text whose last answer begins at `start`, and how many of them come before it.
+
+    Those before it are the tokens of the prompt alone, after which the model samples: a merge
+    across the boundary would train on a context that sampling never shows.
+    """
+    prompt, whole = tokenise(tokenizer, text[:start]), tokenise(tokenizer, text)
+    before = len(prompt.ids)
+    if whole.ids[:before] == prompt.ids:
+        return whole, before
+    answer = _plain(tokenizer, text[start:])
+    spans = [(first + start, last + start) for first, last in answer.spans]
+    return Tokens(prompt.ids + answer.ids, prompt.spans + spans), before
+
+
+def _plain(tokenizer: "PreTrainedTokenizerBase", text: str) -> Tokens:
     if not tokenizer.is_fast:
         raise DataError(
             f"{type(tokenizer).__name__} cannot tell which characters a token stands for. "
             "Use a model with a fast tokenizer (a tokenizer.json)"
         )
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids, spans = list(encoded["input_ids"]), list(encoded["offset_mapping"])
-    if tokenizer.chat_template is None and _adds_bos(tokenizer):
-        return Tokens(text, [tokenizer.bos_token_id, *ids], [(0, 0), *spans])
-    return Tokens(text, ids, spans)
+    return Tokens(list(encoded["input_ids"]), list(encoded["offset_mapping"]))
 
 
 def _adds_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:

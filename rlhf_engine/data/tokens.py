@@ -13,6 +13,7 @@ from rlhf_engine.data.rendering import (
     render_conversation,
     render_prompt,
     tokenise,
+    tokenise_answered,
 )
 
 if TYPE_CHECKING:
@@ -54,13 +55,13 @@ def encode_conversation(
     was cut has no end token, as a sampled answer that ran out of room has none.
     Raises DataError where the chat template refuses or rewrites the messages.
     """
-    tokens = tokenise(tokenizer, render_conversation(tokenizer, messages))
+    text = render_conversation(tokenizer, messages)
     answers = [
-        find_answer(tokenizer, messages, turn, tokens.text)
+        find_answer(tokenizer, messages, turn, text)
         for turn, message in enumerate(messages)
         if turn and message.role == "assistant" and message.content.strip()
     ]
-    return _limited(tokenizer, _masked(tokenizer, tokens, answers), max_tokens, max_prompt_tokens)
+    return _limited(tokenizer, _masked(tokenizer, text, answers), max_tokens, max_prompt_tokens)
 
 
 def encode_pair(
@@ -78,7 +79,7 @@ def encode_pair(
         messages = (*pair.prompt, Message("assistant", answer))
         text = render_conversation(tokenizer, messages)
         found = find_answer(tokenizer, messages, len(pair.prompt), text)
-        masked = _masked(tokenizer, tokenise(tokenizer, text), [found])
+        masked = _masked(tokenizer, text, [found])
         return _limited(tokenizer, masked, max_tokens, max_prompt_tokens)
 
     try:
@@ -94,28 +95,27 @@ class _Masked(NamedTuple):
     """Tokens before the last answer."""
 
 
-def _masked(
-    tokenizer: "PreTrainedTokenizerBase", tokens: Tokens, answers: Sequence[Answer]
-) -> _Masked:
+def _masked(tokenizer: "PreTrainedTokenizerBase", text: str, answers: Sequence[Answer]) -> _Masked:
     """Mask each answer up to its end token, and end the sequence with the last one's."""
+    *earlier, last = answers
+    tokens, prompt = tokenise_answered(tokenizer, text, last.start)
     special = _special_ids(tokenizer)
-    stop = _end_token(tokens, answers[-1].end, special)
+    stop = _end_token(text, tokens, last.end, special)
     if stop is not None:
         ids = tokens.ids[: stop + 1]
     elif tokenizer.eos_token_id is not None:
-        ids = [*tokens.ids[: _first_from(tokens, answers[-1].end)], tokenizer.eos_token_id]
+        ids = [*tokens.ids[: _first_from(tokens, last.end)], tokenizer.eos_token_id]
     else:
         raise DataError("the tokenizer has no end-of-sequence token. Set its eos_token")
-    mask = [0] * len(ids)
-    for answer in answers:
-        first = next(i for i, span in enumerate(tokens.spans) if span[1] > answer.start)
-        after = len(ids) if answer is answers[-1] else _first_from(tokens, answer.end)
+    mask = [0] * prompt + [1] * (len(ids) - prompt)
+    for answer in earlier:
+        first, after = _first_from(tokens, answer.start), _first_from(tokens, answer.end)
         # A template without an end token has the next turn's header here, which is not said.
-        end = _end_token(tokens, answer.end, special)
+        end = _end_token(text, tokens, answer.end, special)
         if end is not None and ids[end] == ids[-1]:
             after = end + 1
         mask[first:after] = [1] * (after - first)
-    return _Masked(ids, mask, prompt=first)
+    return _Masked(ids, mask, prompt)
 
 
 def _first_from(tokens: Tokens, place: int) -> int:
@@ -124,12 +124,12 @@ def _first_from(tokens: Tokens, place: int) -> int:
     return next(starts, len(tokens.ids))
 
 
-def _end_token(tokens: Tokens, place: int, special: set[int]) -> int | None:
+def _end_token(text: str, tokens: Tokens, place: int, special: set[int]) -> int | None:
     """The special token that follows `place` with at most white space between."""
     for i in range(_first_from(tokens, place), len(tokens.ids)):
         if tokens.ids[i] in special:
             return i
-        if tokens.text[slice(*tokens.spans[i])].strip():
+        if text[slice(*tokens.spans[i])].strip():
             return None
     return None
 

@@ -26,6 +26,7 @@ class CollectStage:
         self._spec = spec
         self._place = place
         self._roles = load_roles(spec, place, "policy", None)
+        self.base = self._roles.base.name
         data = spec.data
         path = data_path(data.path, place.home)
         rows = read_rows(path, split=data.split, subset=data.subset, limit=data.max_rows)

@@ -37,6 +37,7 @@ class EvaluateStage:
         self._place = place
         names = _names([spec.policy, *spec.evaluate.against], place.home)
         self._roles = load_roles(spec, place, names[0], None)
+        self.base = self._roles.base.name
         for name, source in zip(names[1:], spec.evaluate.against, strict=True):
             self._add(name, source)
         self._names = names

@@ -41,6 +41,7 @@ class PpoStage:
         self._ppo = spec.ppo
         self._place = place
         self._roles = load_roles(spec, place, "policy", spec.lora)
+        self.base = self._roles.base.name
         train, held_out = read_split(spec.data, place.home, spec.seed, place.report)
         self._questions = questions(train, spec.data, self._roles, place, "prompts")
         self._held_out = questions(held_out, spec.data, self._roles, place, "held-out prompts")

@@ -32,6 +32,7 @@ class RewardStage:
         self._spec = spec
         self._place = place
         self._roles = load_roles(spec, place, "reward", spec.lora)
+        self.base = self._roles.base.name
         if "reward" not in self._roles.heads:
             self._roles.add_head("reward")
         self._roles.freeze("reward")

@@ -30,6 +30,7 @@ class SftStage:
         self._spec = spec
         self._place = place
         self._roles = load_roles(spec, place, "policy", spec.lora)
+        self.base = self._roles.base.name
         self._roles.freeze("policy")
         self._train, self._held_out = self._read()
         self._optimizer = AdapterOptimizer(spec.sft.optimizer, [self._roles.trained("policy")])

@@ -33,6 +33,7 @@ class Stage(Protocol):
     """A job that runs in steps; step n depends on the state after step n - 1 and on n alone."""
 
     total_steps: int
+    base: str
 
     def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:
         """Do one step with these knob values."""

@@ -23,7 +23,7 @@ MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
 def make(
     template: str | None = None, *, eos: str = "<|im_end|>", bos: bool = False
 ) -> PreTrainedTokenizerFast:
-    """Build a byte-level BPE tokenizer; with `bos` it puts BOS before plain text, as Llama's does."""
+    """Build a byte-level BPE tokenizer; with `bos` it puts BOS before plain text, like Llama's."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from conftest import MakeTokenizer
 from transformers import PreTrainedTokenizerFast
 
 from rlhf_engine.data.errors import DataError
+from rlhf_engine.data.formats import pairs
 from rlhf_engine.data.inspect import Quantiles, inspect
 from rlhf_engine.data.sources import Row, read_rows
 from rlhf_engine.data.tokens import encode_pair
+from tests.data.conftest import MakeTokenizer
 
 PAIRS = [
     Row("a.csv:1", {"prompt": "How are you?", "chosen": "I am fine.", "rejected": "Go away!"}),
@@ -34,8 +35,6 @@ def test_pairs_in_characters() -> None:
 
 
 def test_lengths_and_cuts_agree_with_the_encoding(chatml: PreTrainedTokenizerFast) -> None:
-    from rlhf_engine.data.formats import pairs
-
     encoded = [encode_pair(chatml, pair, 40)[0] for pair in pairs(PAIRS)[0]]
     found = inspect(PAIRS, "pairs", chatml, 40)
     total = [len(e.ids) + e.cut for e in encoded]

@@ -1,8 +1,7 @@
 """Loss masks are checked by reading the masked tokens back as text."""
 
 import pytest
-from conftest import CHATML, MakeTokenizer
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -15,6 +14,7 @@ from rlhf_engine.data.tokens import (
     encode_prompt,
     render_prompt,
 )
+from tests.data.conftest import CHATML, MakeTokenizer
 
 # Thinks in the last answer and when asked for one, as Qwen3's template does.
 THINKING = (
@@ -81,13 +81,18 @@ content = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30).filter(
 )
 
 
-@given(st.lists(content, min_size=1, max_size=3), content)
+@given(st.lists(content.map(str.lstrip), max_size=2), content, content)
+@example(["hello"], "\n\n\n there", "hi\n\n")
+@example([], "\n\nthere", "hi")
 def test_any_text_is_masked_exactly(
-    chatml: PreTrainedTokenizerFast, answers: list[str], question: str
+    chatml: PreTrainedTokenizerFast, earlier: list[str], last: str, question: str
 ) -> None:
+    answers = [*earlier, last]
     turns = [m for a in answers for m in (Message("user", question), Message("assistant", a))]
     encoded = encode_conversation(chatml, turns)
     assert masked(chatml, encoded) == "".join(f"{a}<|im_end|>" for a in answers)
+    prompt = encode_prompt(chatml, turns[:-1])
+    assert encoded.ids[: len(prompt)] == prompt
 
 
 def test_the_plain_fallback(make_tokenizer: MakeTokenizer) -> None:

@@ -45,7 +45,8 @@ def run(
 ) -> None:
     """Start a preset and print the id of each run.
 
-    PRESET is a name of `workbench presets` or a TOML file of yours. The runs go on without this terminal: come back with `workbench attach RUN`.
+    PRESET is a name of `workbench presets` or a TOML file of yours. The runs go on without
+    this terminal: come back with `workbench attach RUN`.
     """
     chosen = ready_preset(home, preset, overrides, name)
     runs = launch.launch(home, chosen, name)

@@ -1,0 +1,116 @@
+"""`python -m rlhf_engine.check SPEC.toml ...`: look at model and data, start nothing.
+
+Prints one JSON object a finding: {"level": "ok|warn|error", "stage": name, "what": text}.
+"""
+
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlhf_engine.data import formats
+from rlhf_engine.data.errors import DataError
+from rlhf_engine.data.sources import read_rows
+from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.presets import parse_spec
+from rlhf_engine.job.spec import (
+    CollectSpec,
+    EvaluateSpec,
+    PpoSpec,
+    RewardSpec,
+    SftSpec,
+    Spec,
+)
+from rlhf_engine.runs.directory import home_folder
+from rlhf_engine.waiting import device_name
+
+Finding = tuple[str, str]
+
+
+def check(spec: Spec, home: Path) -> Iterator[Finding]:
+    """Findings about a spec's device, model, data and rewards; nothing is trained or written."""
+    yield "ok", f"device: {device_name(spec.device)}"
+    for look in (_model, _data, _rewards):
+        try:
+            yield from look(spec, home)
+        except (SpecError, DataError) as error:
+            yield "error", str(error)
+
+
+def _later(source: str) -> bool:
+    """Whether a source is made by an earlier stage of the same pipeline."""
+    return source.startswith("stage:")
+
+
+def _model(spec: Spec, home: Path) -> Iterator[Finding]:
+    if _later(spec.policy):
+        yield "ok", f"policy: from {spec.policy}"
+        return
+    from transformers import AutoConfig
+
+    from rlhf_engine.model.base import resolve_source
+
+    source = resolve_source(spec.policy, home, lambda text: print(text, file=sys.stderr))  # noqa: T201
+    try:
+        config = AutoConfig.from_pretrained(
+            source.base,
+            revision=spec.model.revision or "main",
+            trust_remote_code=spec.model.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SpecError(
+            f"policy: {spec.policy}: {reason}; check the id (gated models need HF_TOKEN)"
+        ) from None
+    adapter = f" with the adapter {source.adapter}" if source.adapter else ""
+    yield "ok", f"policy: {config.model_type} at {source.base}{adapter}"
+
+
+def _data(spec: Spec, home: Path) -> Iterator[Finding]:
+    if _later(spec.data.path):
+        yield "ok", f"data: from {spec.data.path}"
+        return
+    from rlhf_engine.stages.rows import data_path
+
+    data = spec.data
+    readers = {SftSpec: formats.conversations, RewardSpec: formats.pairs}
+    read = readers.get(type(spec), formats.prompts)
+    places = [(data.path, data.split)]
+    if data.eval_path:
+        places.append((data.eval_path, "train"))
+    elif data.eval_split:
+        places.append((data.path, data.eval_split))
+    for place, split in places:
+        path = data_path(place, home)
+        rows = read_rows(path, split=split, subset=data.subset, limit=data.max_rows)
+        _, report = read(rows, data.format, system=data.system, columns=data.columns)
+        level = "warn" if report.dropped else "ok"
+        yield level, f"data {place} ({split}): " + "; ".join(report.lines())
+
+
+def _rewards(spec: Spec, home: Path) -> Iterator[Finding]:
+    if not isinstance(spec, CollectSpec | PpoSpec | EvaluateSpec):
+        return
+    from rlhf_engine.rewards import check_source
+
+    for source in (spec.reward.score, *spec.reward.gold):
+        if not _later(source):
+            check_source(source, home)
+        yield "ok", f"reward: {source}"
+
+
+def main() -> int:
+    os.umask(0o077)
+    home, failed = home_folder(), False
+    for path in sys.argv[1:]:
+        spec = parse_spec(tomllib.loads(Path(path).read_text(encoding="utf-8")), Path(path).name)
+        for level, what in check(spec, home):
+            failed = failed or level == "error"
+            print(json.dumps({"level": level, "stage": spec.name, "what": what}), flush=True)  # noqa: T201
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

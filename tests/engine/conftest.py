@@ -1,0 +1,95 @@
+"""Tiny real runs in real engine processes, in a home of their own."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rlhf_engine.job.presets import load_preset
+from rlhf_engine.runs.directory import RunDir
+from rlhf_engine.runs.launch import launch
+from rlhf_engine.runs.lock import owner
+from rlhf_engine.runs.reader import StepRow, StoreReader
+from rlhf_engine.runs.state import RunState, run_state
+
+PATIENCE = 300.0
+# What a clock measures differs between two runs that are otherwise equal.
+CLOCKED = ("seconds", "tokens_per_second")
+
+
+class Lab:
+    """A home for runs that are started, watched, killed and compared."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def start(self, preset: str | Path, *overrides: str, name: str | None = None) -> RunDir:
+        return self.start_all(preset, *overrides, name=name)[0]
+
+    def start_all(
+        self, preset: str | Path, *overrides: str, name: str | None = None
+    ) -> list[RunDir]:
+        return launch(self.home, load_preset(str(preset), list(overrides)), name)
+
+    def until(self, done: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + PATIENCE
+        while not done():
+            assert time.monotonic() < end, f"waited too long for {what}"
+            time.sleep(0.02)
+
+    def ended(self, run: RunDir) -> RunState:
+        self.until(lambda: run_state(run).ended, f"the end of {run.id}")
+        state = run_state(run)
+        if state.word == "failed":
+            print(run.log.read_text())
+        return state
+
+    def at_step(self, run: RunDir, step: int) -> None:
+        self.until(lambda: self.step_of(run) >= step or run_state(run).ended, f"step {step}")
+
+    def step_of(self, run: RunDir) -> int:
+        reader = StoreReader.open(run.store)
+        if reader is None:
+            return 0
+        with reader:
+            last = reader.last_step()
+        return last.step if last else 0
+
+    def kill(self, run: RunDir) -> None:
+        """kill -9 the engine and wait until the kernel has freed its lock."""
+        self.signal(run, signal.SIGKILL)
+        self.until(lambda: run_state(run).word in ("lost", "done"), "the lock to be free")
+
+    def signal(self, run: RunDir, number: int) -> None:
+        import json
+
+        os.kill(json.loads(owner(run.lock))["pid"], number)
+
+    def steps(self, run: RunDir) -> list[StepRow]:
+        reader = StoreReader.open(run.store)
+        assert reader is not None
+        with reader:
+            return reader.steps()
+
+    def figures(self, run: RunDir) -> list[tuple[int, dict[str, float], dict[str, float]]]:
+        """Step, metrics without clocks, knobs: what must repeat bit for bit."""
+        return [
+            (row.step, {k: v for k, v in row.metrics.items() if k not in CLOCKED}, row.knobs)
+            for row in self.steps(run)
+        ]
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    home = tmp_path / "home"
+    home.mkdir()
+    yield Lab(home)
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(home) in part for part in process.info["cmdline"] or []):
+            process.kill()
