@@ -16,19 +16,18 @@ class Advantages(NamedTuple):
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Advantages:
     """Generalised advantage estimation; nothing follows the last response token. All (B, T).
 
-    Schulman et al. 2016, equation 16; returns = advantages + values.
+    Schulman et al. 2016, equation 16; returns = advantages + values. Both are 0 on padding, which
+    stands to the right of the response and whose rewards and values do not matter.
     """
-    keep = mask.to(values.dtype)
-    values = torch.where(mask.bool(), values, torch.zeros_like(values))
+    rewards, values = (torch.where(mask.bool(), x, torch.zeros_like(x)) for x in (rewards, values))
     advantages = torch.zeros_like(values)
-    running = torch.zeros_like(values[:, 0]) if values.shape[1] else values.sum(-1)
-    following = torch.zeros_like(running)
+    running = following = values.new_zeros(len(values))
     for t in reversed(range(values.shape[1])):
         delta = rewards[:, t] + gamma * following - values[:, t]
-        running = (delta + gamma * lam * running) * keep[:, t]
+        running = delta + gamma * lam * running
         following = values[:, t]
         advantages[:, t] = running
-    return Advantages(advantages, torch.where(mask.bool(), advantages + values, 0.0 * values))
+    return Advantages(advantages, advantages + values)
 
 
 def rloo(scores: Tensor, group_size: int) -> Tensor:
@@ -43,9 +42,12 @@ def rloo(scores: Tensor, group_size: int) -> Tensor:
 
 def grpo(scores: Tensor, group_size: int, epsilon: float = 1e-6) -> Tensor:
     """Score standardised within its group (unbiased deviation). (B,) -> (B,). Shao et al. 2024."""
-    groups = scores.view(-1, group_size)
+    # In fp32 the rounding of the mean of equal scores is as large as epsilon: it would become
+    # advantages of up to 0.5 where there is nothing to learn.
+    groups = scores.double().view(-1, group_size)
     deviation = groups.std(-1, keepdim=True)
-    return ((groups - groups.mean(-1, keepdim=True)) / (deviation + epsilon)).flatten()
+    advantages = (groups - groups.mean(-1, keepdim=True)) / (deviation + epsilon)
+    return advantages.flatten().to(scores.dtype)
 
 
 def dr_grpo(scores: Tensor, group_size: int) -> Tensor:

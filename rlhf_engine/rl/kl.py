@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 Estimator = Literal["k1", "k2", "k3"]
+K3_CAP = 10.0
 
 
 def k1(logp: Tensor, ref_logp: Tensor) -> Tensor:
@@ -19,9 +20,12 @@ def k2(logp: Tensor, ref_logp: Tensor) -> Tensor:
 
 
 def k3(logp: Tensor, ref_logp: Tensor) -> Tensor:
-    """Per-token KL estimate exp(r) - 1 - r with r = ref - policy: unbiased, never negative."""
+    """Per-token KL estimate exp(r) - 1 - r with r = ref - policy: unbiased, never negative.
+
+    Capped at 10 nats a token, as in verl: one token far off would overflow or drown all others.
+    """
     ratio = ref_logp - logp
-    return torch.expm1(ratio) - ratio
+    return (torch.expm1(ratio) - ratio).clamp(max=K3_CAP)
 
 
 def per_token_kl(estimator: Estimator, logp: Tensor, ref_logp: Tensor) -> Tensor:

@@ -29,9 +29,9 @@ def token_logprobs(
 
     hidden (N, H), head_weight (V, H), targets (N,). Logits live in blocks of `chunk` rows, in
     fp32 from the product on, and are made again for the backward pass; gradients reach `hidden`
-    alone, through the log-probs. Raises ValueError if the head is trained.
+    alone, through the log-probs. Raises ValueError if the head's weight or bias is trained.
     """
-    if head_weight.requires_grad:
+    if head_weight.requires_grad or (bias is not None and bias.requires_grad):
         raise ValueError("token_logprobs gives the vocabulary head no gradient: freeze it")
     apply = cast(Callable[..., tuple[Tensor, Tensor]], _ChunkedLogProbs.apply)
     logp, entropy = apply(hidden, head_weight, bias, targets, temperature, chunk)

@@ -42,10 +42,10 @@ def policy_loss(
 ) -> PolicyLoss:
     """Clipped surrogate, negated. All (B, T). Schulman et al. 2017, equation 7.
 
-    `clipped` and `approx_kl` ((r - 1) - log r) are sums over tokens, `ratio_error` is the largest
+    `clipped` and `approx_kl` ((log r)^2 / 2) are sums over tokens, `ratio_error` is the largest
     |r - 1|; all carry no gradient.
     """
-    count = mask.sum() if denominator is None else denominator
+    count = mask.sum().clamp(min=1) if denominator is None else denominator
     log_ratio = torch.where(mask.bool(), logp - old_logp, torch.zeros_like(logp))
     ratio = log_ratio.exp()
     plain = -advantages * ratio
@@ -53,7 +53,7 @@ def policy_loss(
     loss = masked_sum(torch.maximum(plain, bounded), mask) / count
     with torch.no_grad():
         clipped = masked_sum((bounded > plain).to(logp.dtype), mask)
-        approx_kl = masked_sum(torch.expm1(log_ratio) - log_ratio, mask)
+        approx_kl = masked_sum(0.5 * log_ratio**2, mask)
         error = (ratio - 1.0).abs().amax() if ratio.numel() else ratio.new_zeros(())
     return PolicyLoss(loss, clipped, approx_kl, error)
 
@@ -70,7 +70,7 @@ def value_loss(
 
     The form of OpenAI's baselines; `clipped` is a sum over tokens.
     """
-    count = mask.sum() if denominator is None else denominator
+    count = mask.sum().clamp(min=1) if denominator is None else denominator
     bounded = old_values + (values - old_values).clamp(-clip, clip)
     plain_error, bounded_error = (values - returns) ** 2, (bounded - returns) ** 2
     loss = 0.5 * masked_sum(torch.maximum(plain_error, bounded_error), mask) / count

@@ -28,6 +28,8 @@ def whiten(x: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
 
     As TRL's `masked_whiten`.
     """
-    mean = masked_mean(x, mask)
-    white = (x - mean) * torch.rsqrt(masked_var(x, mask) + 1e-8)
-    return white if shift_mean else white + mean
+    # Double, since the rounding of an fp32 mean is scaled up by 1e4 where all values are equal.
+    exact = x.double()
+    mean = masked_mean(exact, mask)
+    white = (exact - mean) * torch.rsqrt(masked_var(exact, mask) + 1e-8)
+    return (white if shift_mean else white + mean).to(x.dtype)

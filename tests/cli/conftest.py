@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from workbench.cli import main
 
-Workbench = Callable[..., Result]
+from .fakes import Records, Workbench
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def workbench(home: Path) -> Workbench:
 
 
 @pytest.fixture
-def records(workbench: Workbench) -> Callable[..., list[dict[str, Any]]]:
+def records(workbench: Workbench) -> Records:
     """Run a read verb with --json and parse its lines, refusing what strict JSON refuses."""
 
     def invoke(*arguments: str | Path) -> list[dict[str, Any]]:

@@ -2,9 +2,12 @@
 
 import json
 import threading
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
+
+from click.testing import Result
 
 from rlhf_engine.job.knobs import knob_values
 from rlhf_engine.job.presets import parse_spec
@@ -12,7 +15,10 @@ from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import RunDir, create_run
 from rlhf_engine.runs.lock import Lock
 from rlhf_engine.runs.sample import Sample
-from rlhf_engine.runs.writer import Outcome, StoreWriter
+from rlhf_engine.runs.writer import Outcome, Status, StoreWriter
+
+Workbench = Callable[..., Result]
+Records = Callable[..., list[dict[str, Any]]]
 
 PPO = """
 # A toy PPO job.
@@ -81,8 +87,6 @@ RESULT: dict[str, Any] = {
 
 
 def make_run(home: Path, text: str = PPO, **fields: Any) -> RunDir:
-    import tomllib
-
     return create_run(home, parse_spec(tomllib.loads(text) | fields, "test"))
 
 
@@ -148,7 +152,7 @@ class FakeEngine:
         steps: int = 1_000_000,
         outcome: Outcome = "done",
         answers: Callable[[inbox.Command], str | None] | None = lambda command: None,
-        status: str = "running",
+        status: Status = "running",
         result: dict[str, Any] | None = None,
     ) -> None:
         self.run = run
@@ -178,7 +182,7 @@ class FakeEngine:
         step = found or 0
         store.start_session(found)
         store.set_fact("total_steps", str(self._steps))
-        store.progress(self._status, "generate", 3, 32, "responses")  # type: ignore[arg-type]
+        store.progress(self._status, "generate", 3, 32, "responses")
         self._started.set()
         while step < self._steps and not self._end.is_set():
             if self._status == "running":

@@ -7,6 +7,8 @@ import pytest
 
 from workbench.doctor import colours, examine, file_system, terminal
 
+from .fakes import Workbench
+
 MOUNTS = r"""/dev/sda1 / ext4 rw 0 0
 server:/export /home nfs4 rw 0 0
 /dev/sdb1 /home/me/my\040disk xfs rw 0 0
@@ -61,7 +63,7 @@ def test_a_terminal_too_small_for_the_screens_is_bad(monkeypatch: pytest.MonkeyP
     assert (size.level, size.advice) == ("bad", "the screens need at least 60x16")
 
 
-def test_the_device_and_packages_are_always_told(home: Path, workbench) -> None:
+def test_the_device_and_packages_are_always_told(home: Path, workbench: Workbench) -> None:
     told = " ".join(finding.what for finding in examine(home))
     assert "GPU" in told or "cuda:0" in told
     assert "torch 2." in told

@@ -7,14 +7,14 @@ from click.testing import CliRunner
 
 from workbench.cli import main
 
-from .fakes import PIPELINE, PPO, finished_run
+from .fakes import PIPELINE, PPO, Workbench, finished_run
 
 READ_VERBS = ["show", "metrics", "samples", "knobs", "commands", "events", "tail", "attach"]
 
 
 @pytest.mark.parametrize("verb", [*READ_VERBS, "pause", "resume", "checkpoint", "stop"])
 def test_a_run_that_does_not_exist_is_exit_3_with_the_nearest_id(
-    home: Path, workbench, verb: str
+    home: Path, workbench: Workbench, verb: str
 ) -> None:
     run = finished_run(home)
     result = workbench(verb, run.id + "x")
@@ -23,7 +23,7 @@ def test_a_run_that_does_not_exist_is_exit_3_with_the_nearest_id(
     assert result.stdout == ""
 
 
-def test_an_unknown_preset_names_the_nearest(workbench) -> None:
+def test_an_unknown_preset_names_the_nearest(workbench: Workbench) -> None:
     for verb in ("run", "check"):
         result = workbench(verb, "smoek")
         assert result.exit_code == 2
@@ -31,7 +31,7 @@ def test_an_unknown_preset_names_the_nearest(workbench) -> None:
 
 
 def test_a_wrong_set_key_names_the_nearest_and_starts_nothing(
-    home: Path, tmp_path: Path, workbench
+    home: Path, tmp_path: Path, workbench: Workbench
 ) -> None:
     preset = tmp_path / "toy.toml"
     preset.write_text(PPO)
@@ -41,7 +41,7 @@ def test_a_wrong_set_key_names_the_nearest_and_starts_nothing(
     assert not (home / "runs").exists()
 
 
-def test_a_value_out_of_bounds_names_file_and_key(tmp_path: Path, workbench) -> None:
+def test_a_value_out_of_bounds_names_file_and_key(tmp_path: Path, workbench: Workbench) -> None:
     preset = tmp_path / "toy.toml"
     preset.write_text(PPO)
     result = workbench("run", preset, "--set", "kl_coef=-1")
@@ -51,7 +51,7 @@ def test_a_value_out_of_bounds_names_file_and_key(tmp_path: Path, workbench) -> 
 
 @pytest.mark.parametrize("text", [PPO, PIPELINE])
 def test_a_name_that_cannot_be_a_folder_is_refused(
-    home: Path, tmp_path: Path, workbench, text: str
+    home: Path, tmp_path: Path, workbench: Workbench, text: str
 ) -> None:
     preset = tmp_path / "toy.toml"
     preset.write_text(text)
@@ -61,7 +61,9 @@ def test_a_name_that_cannot_be_a_folder_is_refused(
     assert not (home / "runs").exists()
 
 
-def test_a_pipeline_file_with_an_unusable_name_is_refused(tmp_path: Path, workbench) -> None:
+def test_a_pipeline_file_with_an_unusable_name_is_refused(
+    tmp_path: Path, workbench: Workbench
+) -> None:
     preset = tmp_path / "My Jobs.toml"
     preset.write_text(PIPELINE)
     result = workbench("run", preset)
@@ -70,7 +72,7 @@ def test_a_pipeline_file_with_an_unusable_name_is_refused(tmp_path: Path, workbe
 
 
 def test_an_input_run_that_does_not_exist_is_exit_3_before_anything_starts(
-    home: Path, tmp_path: Path, workbench
+    home: Path, tmp_path: Path, workbench: Workbench
 ) -> None:
     preset = tmp_path / "toy.toml"
     preset.write_text(PIPELINE.replace("rule:vowels", "run:20200101-000000-nobody"))
@@ -79,7 +81,7 @@ def test_an_input_run_that_does_not_exist_is_exit_3_before_anything_starts(
     assert not (home / "runs").exists()
 
 
-def test_usage_errors_are_exit_2(workbench) -> None:
+def test_usage_errors_are_exit_2(workbench: Workbench) -> None:
     assert workbench("lss").exit_code == 2
     assert workbench("set", "run").exit_code == 2
 
@@ -96,7 +98,7 @@ def other_home(path: Path) -> Path:
     return path
 
 
-def test_a_home_that_cannot_be_made_says_so(tmp_path: Path, workbench) -> None:
+def test_a_home_that_cannot_be_made_says_so(tmp_path: Path, workbench: Workbench) -> None:
     file = tmp_path / "file"
     file.write_text("")
     result = workbench("--home", file / "below", "ls")
@@ -104,7 +106,7 @@ def test_a_home_that_cannot_be_made_says_so(tmp_path: Path, workbench) -> None:
     assert "--home" in result.stderr
 
 
-def test_a_damaged_store_is_a_sentence_not_a_traceback(home: Path, workbench) -> None:
+def test_a_damaged_store_is_a_sentence_not_a_traceback(home: Path, workbench: Workbench) -> None:
     run = finished_run(home)
     run.store.write_bytes(b"not a database at all" * 100)
     result = workbench("metrics", run.id)
@@ -114,7 +116,7 @@ def test_a_damaged_store_is_a_sentence_not_a_traceback(home: Path, workbench) ->
 
 @pytest.mark.parametrize("arguments", [[], ["attach", "last"]])
 def test_without_a_terminal_the_screens_name_the_verbs_instead(
-    home: Path, workbench, arguments: list[str]
+    home: Path, workbench: Workbench, arguments: list[str]
 ) -> None:
     finished_run(home)
     result = workbench(*arguments)

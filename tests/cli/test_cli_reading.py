@@ -7,10 +7,12 @@ from rlhf_engine.job.knobs import knobs_of
 from rlhf_engine.job.spec import PpoSpec
 from rlhf_engine.runs.inbox import send
 
-from .fakes import FakeEngine, evaluated_run, finished_run, make_run
+from .fakes import FakeEngine, Records, Workbench, evaluated_run, finished_run, make_run
 
 
-def test_ls_shows_newest_first_with_stage_state_and_step(home: Path, workbench, records) -> None:
+def test_ls_shows_newest_first_with_stage_state_and_step(
+    home: Path, workbench: Workbench, records: Records
+) -> None:
     done = finished_run(home, name="first")
     failed = finished_run(home, "failed", "out of memory at \x1b[31mstep 3", name="second")
     newest, oldest = sorted([done.id, failed.id], reverse=True)
@@ -33,13 +35,15 @@ def test_ls_shows_newest_first_with_stage_state_and_step(home: Path, workbench, 
     assert all(len(line) <= 80 for line in table.splitlines())
 
 
-def test_an_empty_home_says_how_to_start(workbench) -> None:
+def test_an_empty_home_says_how_to_start(workbench: Workbench) -> None:
     result = workbench("ls")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "workbench demo" in result.stderr
 
 
-def test_metrics_have_one_object_a_step_with_knobs_and_nan_as_null(home: Path, records) -> None:
+def test_metrics_have_one_object_a_step_with_knobs_and_nan_as_null(
+    home: Path, records: Records
+) -> None:
     run = finished_run(home)
     steps = records("metrics", run.id)
     assert [step["step"] for step in steps] == [1, 2, 3]
@@ -48,7 +52,9 @@ def test_metrics_have_one_object_a_step_with_knobs_and_nan_as_null(home: Path, r
     assert [step["step"] for step in records("metrics", run.id, "--last", "1")] == [3]
 
 
-def test_metrics_table_fits_the_terminal_and_says_what_it_leaves_out(home: Path, workbench) -> None:
+def test_metrics_table_fits_the_terminal_and_says_what_it_leaves_out(
+    home: Path, workbench: Workbench
+) -> None:
     result = workbench("metrics", finished_run(home).id)
     header, _, second, _ = result.stdout.splitlines()
     assert header.split()[:5] == ["step", "score", "gold", "kl", "kl_coef"]
@@ -60,7 +66,9 @@ def test_metrics_table_fits_the_terminal_and_says_what_it_leaves_out(home: Path,
     assert result.stderr == f"{left_out} more figures with --json\n"
 
 
-def test_samples_never_carry_control_characters(home: Path, workbench, records) -> None:
+def test_samples_never_carry_control_characters(
+    home: Path, workbench: Workbench, records: Records
+) -> None:
     run = finished_run(home)
     shown = workbench("samples", run.id).stdout
     assert "hi ␛]2;3␇" in shown
@@ -73,13 +81,17 @@ def test_samples_never_carry_control_characters(home: Path, workbench, records) 
     assert records("samples", run.id, "--tokens", "--step", "2")[0]["logp"] == []
 
 
-def test_events_never_carry_control_characters(home: Path, workbench, records) -> None:
+def test_events_never_carry_control_characters(
+    home: Path, workbench: Workbench, records: Records
+) -> None:
     run = finished_run(home)
     assert "KL ␛[31mrises" in workbench("events", run.id).stdout
     assert records("events", run.id)[0]["kind"] == "kl"
 
 
-def test_knobs_show_bounds_values_and_who_set_them(home: Path, workbench, records) -> None:
+def test_knobs_show_bounds_values_and_who_set_them(
+    home: Path, workbench: Workbench, records: Records
+) -> None:
     run = finished_run(home)
     knob = next(record for record in records("knobs", run.id) if record["name"] == "kl_coef")
     assert knob["value"] == 0.05
@@ -88,14 +100,16 @@ def test_knobs_show_bounds_values_and_who_set_them(home: Path, workbench, record
     assert "0 <= kl_coef <= 10" in workbench("knobs", run.id).stdout
 
 
-def test_knobs_of_a_run_without_a_store_are_those_of_its_spec(home: Path, records) -> None:
+def test_knobs_of_a_run_without_a_store_are_those_of_its_spec(home: Path, records: Records) -> None:
     run = make_run(home)
     values = {record["name"]: record["value"] for record in records("knobs", run.id)}
     assert values["kl_target"] == 6.0
     assert records("metrics", run.id) == []
 
 
-def test_commands_include_those_that_still_wait(home: Path, workbench, records) -> None:
+def test_commands_include_those_that_still_wait(
+    home: Path, workbench: Workbench, records: Records
+) -> None:
     run = finished_run(home)
     command_id = send(run.inbox, "set", {"knob": "kl_coef", "value": 0.3})
     (record,) = records("commands", run.id)
@@ -103,7 +117,9 @@ def test_commands_include_those_that_still_wait(home: Path, workbench, records) 
     assert "kl_coef = 0.3" in workbench("commands", run.id).stdout
 
 
-def test_show_tells_state_figures_files_and_how_to_go_on(home: Path, workbench, records) -> None:
+def test_show_tells_state_figures_files_and_how_to_go_on(
+    home: Path, workbench: Workbench, records: Records
+) -> None:
     run = finished_run(home, "failed", "CUDA out of memory")
     shown = workbench("show", run.id).stdout
     assert "failed: CUDA out of memory" in shown
@@ -114,7 +130,7 @@ def test_show_tells_state_figures_files_and_how_to_go_on(home: Path, workbench, 
 
 
 def test_show_of_an_evaluation_prints_its_table_with_the_reward_models_accuracy(
-    home: Path, workbench, records
+    home: Path, workbench: Workbench, records: Records
 ) -> None:
     run = evaluated_run(home)
     shown = workbench("show", run.id).stdout
@@ -124,7 +140,9 @@ def test_show_of_an_evaluation_prints_its_table_with_the_reward_models_accuracy(
     assert record["result"]["prompts"] == 60
 
 
-def test_show_survives_a_parent_whose_folder_is_gone(home: Path, workbench, records) -> None:
+def test_show_survives_a_parent_whose_folder_is_gone(
+    home: Path, workbench: Workbench, records: Records
+) -> None:
     run = evaluated_run(home)
     (record,) = records("show", run.id)
     shutil.rmtree(home / "runs" / record["reads"][0])
@@ -133,13 +151,13 @@ def test_show_survives_a_parent_whose_folder_is_gone(home: Path, workbench, reco
     assert "(gone)" in result.stdout
 
 
-def test_a_living_run_is_shown_with_what_it_does(home: Path, workbench) -> None:
+def test_a_living_run_is_shown_with_what_it_does(home: Path, workbench: Workbench) -> None:
     run = make_run(home)
     with FakeEngine(run):
         assert "running: generate 3/32 responses" in workbench("show", run.id).stdout
 
 
-def test_tail_tells_each_step_once_until_the_run_ends(home: Path, records) -> None:
+def test_tail_tells_each_step_once_until_the_run_ends(home: Path, records: Records) -> None:
     run = make_run(home)
     with FakeEngine(run, steps=60):
         told = records("tail", run.id, "--last", "1000")
@@ -147,7 +165,7 @@ def test_tail_tells_each_step_once_until_the_run_ends(home: Path, records) -> No
     assert told[-1]["state"] == "done"
 
 
-def test_tail_of_an_ended_run_starts_with_its_last_steps(home: Path, workbench) -> None:
+def test_tail_of_an_ended_run_starts_with_its_last_steps(home: Path, workbench: Workbench) -> None:
     result = workbench("tail", finished_run(home).id, "--last", "2")
     assert "step 1 " not in result.stdout
     assert "score 0.5  kl 2" in result.stdout.replace("gold –  ", "")

@@ -3,15 +3,18 @@
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from rlhf_engine.runs.directory import RunDir, all_runs, find_run
+from rlhf_engine.runs.state import run_state
 
-from .fakes import PIPELINE, PPO, RESULT, FakeEngine, finished_run
+from .fakes import PIPELINE, PPO, RESULT, FakeEngine, Records, Workbench, finished_run
 
 Start = Callable[..., None]
 
@@ -21,11 +24,11 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Let a fake engine start where a real one would; give it its manners."""
     started: list[FakeEngine] = []
 
-    def play(**manners: object) -> None:
+    def play(**manners: dict[str, Any]) -> None:
         def start(run: RunDir) -> None:
             kind = run.spec().stage
             result = RESULT if kind == "evaluate" else None
-            engine = FakeEngine(run, result=result, **(manners.get(kind) or {"steps": 30}))
+            engine = FakeEngine(run, result=result, **(manners.get(kind, {"steps": 30})))
             started.append(engine.__enter__())
 
         monkeypatch.setattr("rlhf_engine.runs.launch.start_engine", start)
@@ -43,7 +46,7 @@ def pipeline(tmp_path: Path) -> Path:
 
 
 def test_run_prints_one_id_a_line_and_talks_on_stderr(
-    home: Path, workbench, engines: Start, pipeline: Path
+    home: Path, workbench: Workbench, engines: Start, pipeline: Path
 ) -> None:
     engines()
     result = workbench("run", pipeline, "--name", "mine", "--set", "seed=7")
@@ -55,7 +58,7 @@ def test_run_prints_one_id_a_line_and_talks_on_stderr(
 
 
 def test_run_wait_tells_progress_until_all_are_done(
-    workbench, engines: Start, pipeline: Path
+    workbench: Workbench, engines: Start, pipeline: Path
 ) -> None:
     engines()
     result = workbench("run", pipeline, "--wait")
@@ -65,7 +68,7 @@ def test_run_wait_tells_progress_until_all_are_done(
 
 
 def test_run_wait_fails_when_one_run_does_and_shows_its_log(
-    workbench, engines: Start, pipeline: Path, home: Path
+    workbench: Workbench, engines: Start, pipeline: Path, home: Path
 ) -> None:
     engines(evaluate={"steps": 3, "outcome": "failed"})
     result = workbench("run", pipeline, "--wait")
@@ -76,7 +79,7 @@ def test_run_wait_fails_when_one_run_does_and_shows_its_log(
 
 
 def test_presets_are_listed_with_their_first_comment(
-    workbench, records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workbench: Workbench, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "toy.toml").write_text(PPO)
     monkeypatch.setattr("rlhf_engine.job.presets.preset_folder", lambda: tmp_path)
@@ -94,7 +97,9 @@ def demo_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("demo_preset")
-def test_headless_demo_ends_with_the_table_on_stdout(home: Path, workbench, engines: Start) -> None:
+def test_headless_demo_ends_with_the_table_on_stdout(
+    home: Path, workbench: Workbench, engines: Start
+) -> None:
     engines()
     result = workbench("demo", "--seed", "5", "--set", "sft.batches.epochs=2")
     assert result.exit_code == 0
@@ -106,7 +111,9 @@ def test_headless_demo_ends_with_the_table_on_stdout(home: Path, workbench, engi
 
 
 @pytest.mark.usefixtures("demo_preset")
-def test_a_demo_that_fails_says_which_stage_and_prints_no_table(workbench, engines: Start) -> None:
+def test_a_demo_that_fails_says_which_stage_and_prints_no_table(
+    workbench: Workbench, engines: Start
+) -> None:
     engines(sft={"steps": 3, "outcome": "failed"}, evaluate={"steps": 3, "outcome": "cancelled"})
     result = workbench("demo", "--headless")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -115,15 +122,17 @@ def test_a_demo_that_fails_says_which_stage_and_prints_no_table(workbench, engin
 
 @pytest.fixture
 def screens(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """Pretend a terminal, and screens that the person closes at once; the runs they opened on."""
+    """Pretend a terminal, and screens that close once a run has ended; the runs they opened on."""
     opened: list[str | None] = []
 
     class App:
         def __init__(self, home: Path, open_run: str | None = None) -> None:
+            self.home = home
             opened.append(open_run)
 
         def run(self) -> None:
-            pass
+            while not any(run_state(run).ended for run in all_runs(self.home)):
+                time.sleep(0.05)
 
     monkeypatch.setitem(sys.modules, "workbench.app", SimpleNamespace(WorkbenchApp=App))
     for module in ("workbench.commands.screens", "workbench.demo"):
@@ -133,9 +142,9 @@ def screens(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 
 @pytest.mark.usefixtures("demo_preset")
 def test_a_demo_whose_screens_are_closed_goes_on_and_says_how_to_come_back(
-    home: Path, workbench, engines: Start, screens: list[str | None]
+    home: Path, workbench: Workbench, engines: Start, screens: list[str | None]
 ) -> None:
-    engines(ppo={}, sft={"steps": 10_000})
+    engines(sft={})
     result = workbench("demo")
     assert (result.exit_code, result.stdout) == (0, "")
     by_stage = {run.spec().stage: run.id for run in all_runs(home)}
@@ -145,17 +154,16 @@ def test_a_demo_whose_screens_are_closed_goes_on_and_says_how_to_come_back(
 
 @pytest.mark.usefixtures("demo_preset")
 def test_a_demo_that_fails_behind_the_screens_fails(
-    workbench, engines: Start, screens: list[str | None]
+    workbench: Workbench, engines: Start, screens: list[str | None]
 ) -> None:
-    engines(sft={"steps": 0, "outcome": "failed"})
-    while (result := workbench("demo")).exit_code == 0:
-        pass
+    engines(sft={"steps": 0, "outcome": "failed"}, ppo={}, evaluate={})
+    result = workbench("demo")
     assert result.exit_code == 1
     assert "demo-sft: failed" in result.stderr
 
 
 def test_without_a_verb_the_screens_open_and_attach_opens_one_run(
-    home: Path, workbench, screens: list[str | None]
+    home: Path, workbench: Workbench, screens: list[str | None]
 ) -> None:
     run = finished_run(home)
     assert workbench().exit_code == 0
@@ -183,7 +191,11 @@ sys.exit(%d)
 
 
 def test_check_hands_resolved_specs_to_the_engine_and_shows_what_it_finds(
-    home: Path, workbench, records, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    workbench: Workbench,
+    records: Records,
+    pipeline: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(pipeline.parent)
     Path("rows.jsonl").write_text("{}")
@@ -199,7 +211,7 @@ def test_check_hands_resolved_specs_to_the_engine_and_shows_what_it_finds(
 
 
 def test_check_fails_when_the_engine_finds_an_error(
-    workbench, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+    workbench: Workbench, pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _play_check(monkeypatch, CHECK % ("error", 1))
     result = workbench("check", pipeline)
@@ -208,7 +220,7 @@ def test_check_fails_when_the_engine_finds_an_error(
 
 
 def test_a_check_that_breaks_is_not_taken_for_a_finding(
-    workbench, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+    workbench: Workbench, pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _play_check(monkeypatch, "import os; os._exit(7)")
     result = workbench("check", pipeline)
@@ -217,7 +229,7 @@ def test_a_check_that_breaks_is_not_taken_for_a_finding(
 
 
 def test_export_refuses_a_folder_that_holds_something(
-    home: Path, tmp_path: Path, workbench, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _play_check(monkeypatch, "raise SystemExit('must not start')")
     run = finished_run(home)
@@ -230,7 +242,7 @@ def test_export_refuses_a_folder_that_holds_something(
 
 
 def test_export_hands_the_run_over_and_passes_the_exit_code_on(
-    home: Path, tmp_path: Path, workbench, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, told = finished_run(home), tmp_path / "told"
     script = f"import json, sys; json.dump(sys.argv[1:], open({str(told)!r}, 'w')); sys.exit(5)"

@@ -8,10 +8,10 @@ from rlhf_engine.runs import inbox
 from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.reader import StoreReader
 
-from .fakes import FakeEngine, finished_run, make_run
+from .fakes import FakeEngine, Workbench, finished_run, make_run
 
 
-def test_set_prints_the_step_that_the_engine_acknowledged(home: Path, workbench) -> None:
+def test_set_prints_the_step_that_the_engine_acknowledged(home: Path, workbench: Workbench) -> None:
     run = make_run(home)
     with FakeEngine(run):
         result = workbench("set", run.id, "kl_coef", "0.3", "--wait")
@@ -24,7 +24,9 @@ def test_set_prints_the_step_that_the_engine_acknowledged(home: Path, workbench)
     assert f"kl_coef = 0.3 from step {row.step} on" in result.stderr
 
 
-def test_set_takes_the_dotted_path_too_and_returns_at_once(home: Path, workbench) -> None:
+def test_set_takes_the_dotted_path_too_and_returns_at_once(
+    home: Path, workbench: Workbench
+) -> None:
     run = make_run(home)
     with FakeEngine(run, answers=None):
         result = workbench("set", run.id, "ppo.kl.coef", "1e-2")
@@ -43,7 +45,7 @@ def test_set_takes_the_dotted_path_too_and_returns_at_once(home: Path, workbench
     ],
 )
 def test_a_wrong_knob_or_value_is_never_sent(
-    home: Path, workbench, knob: str, value: str, told: str
+    home: Path, workbench: Workbench, knob: str, value: str, told: str
 ) -> None:
     run = make_run(home)
     with FakeEngine(run, answers=None):
@@ -53,7 +55,7 @@ def test_a_wrong_knob_or_value_is_never_sent(
     assert told in result.stderr
 
 
-def test_a_refusal_prints_the_engines_reason(home: Path, workbench) -> None:
+def test_a_refusal_prints_the_engines_reason(home: Path, workbench: Workbench) -> None:
     run = make_run(home)
     with FakeEngine(run, answers=lambda command: "it is \x1b[31mnot paused"):
         result = workbench("resume", run.id, "--wait")
@@ -61,7 +63,7 @@ def test_a_refusal_prints_the_engines_reason(home: Path, workbench) -> None:
     assert "it is ␛[31mnot paused" in result.stderr
 
 
-def test_a_run_that_ends_meanwhile_is_said(home: Path, workbench) -> None:
+def test_a_run_that_ends_meanwhile_is_said(home: Path, workbench: Workbench) -> None:
     run = make_run(home)
     with FakeEngine(run, steps=20, answers=None, outcome="stopped"):
         result = workbench("set", run.id, "kl_coef", "0.3", "--wait")
@@ -72,7 +74,7 @@ def test_a_run_that_ends_meanwhile_is_said(home: Path, workbench) -> None:
 
 @pytest.mark.parametrize("verb", [["set", "kl_coef", "0.3"], ["pause"], ["checkpoint"], ["stop"]])
 def test_a_dead_run_takes_no_commands_and_tells_how_to_go_on(
-    home: Path, workbench, verb: list[str]
+    home: Path, workbench: Workbench, verb: list[str]
 ) -> None:
     run = finished_run(home, "stopped")
     result = workbench(verb[0], run.id, *verb[1:])
@@ -81,20 +83,20 @@ def test_a_dead_run_takes_no_commands_and_tells_how_to_go_on(
     assert inbox.pending(run.inbox) == []
 
 
-def test_a_finished_run_takes_no_commands(home: Path, workbench) -> None:
+def test_a_finished_run_takes_no_commands(home: Path, workbench: Workbench) -> None:
     for verb in ("pause", "resume"):
         result = workbench(verb, finished_run(home).id)
         assert result.exit_code == 1
         assert "is done" in result.stderr
 
 
-def test_a_run_that_was_just_started_takes_commands(home: Path, workbench) -> None:
+def test_a_run_that_was_just_started_takes_commands(home: Path, workbench: Workbench) -> None:
     run = make_run(home)
     assert workbench("set", run.id, "kl_coef", "0.3").exit_code == 0
     assert len(inbox.pending(run.inbox)) == 1
 
 
-def test_a_paused_run_says_that_the_change_waits(home: Path, workbench) -> None:
+def test_a_paused_run_says_that_the_change_waits(home: Path, workbench: Workbench) -> None:
     run = make_run(home)
     with FakeEngine(run, status="paused", answers=None):
         result = workbench("set", run.id, "kl_coef", "0.3")
@@ -103,7 +105,7 @@ def test_a_paused_run_says_that_the_change_waits(home: Path, workbench) -> None:
 
 
 @pytest.mark.parametrize("verb", ["pause", "checkpoint", "resume"])
-def test_plain_commands_reach_the_engine(home: Path, workbench, verb: str) -> None:
+def test_plain_commands_reach_the_engine(home: Path, workbench: Workbench, verb: str) -> None:
     run = make_run(home)
     with FakeEngine(run):
         result = workbench(verb, run.id, "--wait")
@@ -113,7 +115,7 @@ def test_plain_commands_reach_the_engine(home: Path, workbench, verb: str) -> No
     assert (row.kind, result.stdout) == (verb, f"{row.step}\n")
 
 
-def test_stop_waits_until_the_engine_has_gone(home: Path, workbench) -> None:
+def test_stop_waits_until_the_engine_has_gone(home: Path, workbench: Workbench) -> None:
     run = make_run(home)
     with FakeEngine(run, outcome="stopped"):
         result = workbench("stop", run.id, "--wait")
@@ -122,7 +124,7 @@ def test_stop_waits_until_the_engine_has_gone(home: Path, workbench) -> None:
 
 
 def test_resume_starts_the_engine_of_a_stopped_run_again(
-    home: Path, workbench, monkeypatch: pytest.MonkeyPatch
+    home: Path, workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = finished_run(home, "stopped")
     engine = FakeEngine(run)
@@ -136,7 +138,7 @@ def test_resume_starts_the_engine_of_a_stopped_run_again(
 
 
 def test_resume_says_where_to_look_when_no_engine_comes(
-    home: Path, workbench, monkeypatch: pytest.MonkeyPatch
+    home: Path, workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = finished_run(home, "failed")
     monkeypatch.setattr("rlhf_engine.runs.launch.start_engine", lambda run: None)

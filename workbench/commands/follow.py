@@ -40,11 +40,11 @@ def look(run: RunDir) -> Look:
     )
 
 
-def key_figures(step: StepRow | None, limit: int = 5) -> str:
+def key_figures(step: StepRow | None, limit: int = 5, between: str = "  ") -> str:
     """The telling figures of a step in one line; empty before the first step."""
     figures = step.flat() if step else {}
     known = [f"{name} {number(figures[name])}" for name in KEY_METRICS if name in figures]
-    return "  ".join(known[:limit])
+    return between.join(known[:limit])
 
 
 class Narrator:

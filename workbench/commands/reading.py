@@ -104,7 +104,7 @@ def _record(run: RunDir) -> dict[str, Any]:
         "sessions": [vars(session) for session in sessions],
         "metrics": now.last.metrics if now.last else {},
         "knobs": current_knobs(run, spec),
-        "checkpoints": [checkpoint.step for checkpoint in checkpoints],
+        "checkpoints": sorted({checkpoint.step for checkpoint in checkpoints}),
         "facts": {key: value for key, value in facts.items() if key != "result"},
         "result": result,
         "spec": spec.model_dump(),
@@ -115,13 +115,13 @@ def _lines(run: RunDir, record: dict[str, Any]) -> list[tuple[str, str]]:
     now = look(run)
     state, busy = now.state, now.state.word == "running" and now.progress
     doing = progress_text(busy) if busy else state.detail
-    knobs = "  ".join(f"{name} {number(value)}" for name, value in record["knobs"].items())
+    knobs = ", ".join(f"{name} {number(value)}" for name, value in record["knobs"].items())
     lines = [
         ("stage", f"{record['stage']}, step {_steps(state) or 0}"),
         ("state", f"{state.word}{': ' + doing if doing else ''}"),
         ("sessions", _sessions(record["sessions"])),
         ("reads", ", ".join(_parent(run, parent) for parent in record["reads"])),
-        ("figures", key_figures(now.last, limit=20)),
+        ("figures", key_figures(now.last, limit=20, between=", ")),
         ("knobs", knobs),
         ("checkpoints", ", ".join(map(str, record["checkpoints"]))),
         ("folder", record["path"]),

@@ -94,7 +94,7 @@ def _plain(run: RunDir, kind: Kind, wait: bool) -> None:
     step = answer(run, command_id).step
     while kind == "stop" and not run_state(run).ended:
         time.sleep(POLL_SECONDS)
-    say(f"{kind} after step {step}")
+    say(f"{run.id}: {kind} taken up after step {step}")
     click.echo(step)
 
 

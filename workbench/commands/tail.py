@@ -73,7 +73,8 @@ class _News:
     def state(self, now: Look) -> Iterator[Piece]:
         busy = now.progress if now.state.word == "running" else None
         key = (now.state.word, busy.text or busy.phase if busy else "")
-        if key in self._states:
+        # An engine that has ended and still tidies up looks like one that starts.
+        if key in self._states or (self._states and now.state.word == "starting"):
             return
         self._states.add(key)
         detail = progress_text(busy) if busy else now.state.detail
