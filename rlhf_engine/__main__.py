@@ -26,6 +26,9 @@ STATELESS = ("collect", "evaluate")
 
 def main() -> int:
     os.umask(0o077)
+    # Threads that spin while they wait slow each other down tenfold once anything else, such as
+    # a viewer, wants a core; torch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     faulthandler.enable()
     run = RunDir(Path(sys.argv[1]).resolve())
     setproctitle.setproctitle(f"rlhf-engine {run.id}")

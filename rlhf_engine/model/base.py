@@ -86,6 +86,8 @@ def load_base(source: Source, spec: Model, device: torch.device) -> Base:
                 dtype=DTYPES[spec.dtype],
                 quantization_config=_quantization(spec),
                 device_map={"": device},
+                # The CPU's fused attention has a slow backward pass at the lengths a CPU can train.
+                attn_implementation="eager" if device.type == "cpu" else "sdpa",
                 use_safetensors=True,
                 **options,
             )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.sections import Lora
 from rlhf_engine.model.base import Base
+from rlhf_engine.model.branch import use_own_branch
 
 Role = str
 
@@ -111,6 +112,8 @@ class Roles:
             raise SpecError(f"lora.targets: {str(error).splitlines()[0]}") from None
         self.configs[role] = config
         self._layers = [m for m in self.peft.modules() if isinstance(m, LoraLayer)]
+        for layer in self._layers:
+            use_own_branch(layer)
         self.freeze()
 
     def freeze(self, *trained: Role) -> None:
