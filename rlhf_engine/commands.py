@@ -42,6 +42,7 @@ class Desk:
     _changes: list[Change] = field(default_factory=list)
     _taken: dict[str, Command] = field(default_factory=dict)
     _replay: dict[int, list[Change]] = field(default_factory=dict)
+    _redo_until: int = 0
 
     def __post_init__(self) -> None:
         self.knobs = knob_values(self.spec)
@@ -56,6 +57,7 @@ class Desk:
                 self._changes.append(Change(name, None, value, "config"))
         else:
             self.knobs |= values
+        self._redo_until = self.store.query("SELECT max(step) FROM steps")[0][0] or 0
         rows = self.store.query(
             "SELECT step, name, old, new, source, command_id FROM knobs"
             " WHERE step > ? AND source = 'command' ORDER BY seq",
@@ -93,7 +95,8 @@ class Desk:
             self._obey(command, step)
 
     def _set(self, command: Command, step: int) -> None:
-        if command.id in self._taken or self.paused:
+        # A step that was committed before a crash is redone as it was: new values come after it.
+        if command.id in self._taken or self.paused or step <= self._redo_until:
             return
         try:
             knob = find_knob(type(self.spec), str(command.body.get("knob")))

@@ -1,8 +1,19 @@
-"""Keys: one table drives dispatch, footer and help."""
+"""Keys: one table drives dispatch, footer, help, palette and the README.
 
+`python -m workbench.keys` prints the tables for the README.
+"""
+
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from textual.binding import Binding
+from textual.keys import Keys, format_key, key_to_character
+
+from rlhf_engine.job.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -20,3 +31,138 @@ class Key:
         return Binding(
             self.keys, self.action, self.label, show=self.show, tooltip=self.help, id=self.id
         )
+
+
+def bindings(keys: Iterable[Key]) -> list[Binding]:
+    """A table as the BINDINGS of a screen or widget."""
+    return [key.binding() for key in keys]
+
+
+APP_KEYS = (
+    Key("app.help", "question_mark", "help", "Help", "Keys of the focused pane and the screen"),
+    Key("app.runs", "1", "runs", "Runs", "The list of runs", show=False),
+    Key("app.new", "2", "new", "New run", "Launch a preset; what you typed is kept", show=False),
+    Key("app.monitor", "3", "monitor", "Monitor", "The monitor opened last", show=False),
+    Key("app.leave", "q", "leave", "Leave", "Leave the screens; engines go on"),
+    Key("app.suspend", "ctrl+z", "suspend_process", "Suspend", "To the shell; `fg` returns", False),
+    Key("app.palette", "ctrl+p", "command_palette", "palette", "Find a command by its name", False),
+)
+
+OPEN_KEY = Key("runs.open", "enter", "screen.open", "Open", "Open the run's monitor")
+RUNS_KEYS = (
+    Key("runs.new", "n", "app.new", "New", "Launch a preset"),
+    Key("runs.resume", "r", "resume", "Resume", "Go on with a run that is paused or has ended"),
+    Key("runs.duplicate", "d", "duplicate", "Duplicate", "A new run from this run's spec"),
+    Key("runs.stop", "x", "stop", "Stop", "Save a checkpoint and end the run; asks first"),
+    Key("runs.delete", "D", "delete", "Delete", "Delete a run that has ended; asks for its name"),
+    Key(
+        "runs.filter",
+        "slash",
+        "filter",
+        "Filter",
+        "Show some runs: words, kind:ppo, -state:lost, kl>8, score<=1",
+    ),
+    Key("runs.clear", "escape", "clear", "Show all", "Drop the filter", show=False),
+)
+
+LIST_KEYS = (
+    Key("list.down", "j", "cursor_down", "Down", "Next line", show=False),
+    Key("list.up", "k", "cursor_up", "Up", "Line before", show=False),
+)
+FIELD_KEYS = (
+    Key("field.edit", "enter", "edit", "Edit", "Type a value, choose one, or switch it"),
+    Key("field.next_choice", "right", "choice(1)", "Next choice", "Next choice", show=False),
+    Key("field.last_choice", "left", "choice(-1)", "Choice before", "Choice before", show=False),
+)
+LAUNCH_KEYS = (
+    Key("new.launch", "ctrl+g", "launch", "Launch", "Start the runs, if everything is valid"),
+    Key("new.undo", "u", "undo", "Undo field", "Give the field its value of the preset"),
+    Key("new.copy", "y", "copy", "Copy command", "Copy the command line to the clipboard"),
+    Key("new.stage_before", "[", "stage(-1)", "Stage before", "", show=False),
+    Key("new.stage_next", "]", "stage(1)", "Next stage", "", show=False),
+    Key("new.back", "escape", "back", "Back", "Drop what was typed, after asking, and go back"),
+)
+CONFIRM_KEYS = (
+    Key("confirm.yes", "y", "answer(True)", "Yes", "Do it"),
+    Key("confirm.no", "n,escape", "answer(False)", "No", "Leave everything as it is"),
+)
+HELP_KEYS = (Key("help.close", "escape,q,?", "close", "Close", "Close the help"),)
+
+CONFIRM_KEYS = (
+    Key("confirm.yes", "y", "yes", "Yes", "Do it"),
+    Key("confirm.no", "n,escape", "no", "No", "Leave everything as it is"),
+)
+HELP_KEYS = (Key("help.close", "escape,q,question_mark", "close", "Close", "Close the help"),)
+
+
+def tables() -> dict[str, tuple[Key, ...]]:
+    """Every table by the name of its screen."""
+    from workbench.screens.monitor import MONITOR_KEYS
+
+    return {
+        "Everywhere": APP_KEYS,
+        "Runs": (OPEN_KEY, *RUNS_KEYS),
+        "Questions": CONFIRM_KEYS,
+        "Help": HELP_KEYS,
+        "New run": (*FIELD_KEYS, *LAUNCH_KEYS),
+        "Lists": LIST_KEYS,
+        "Monitor": tuple(MONITOR_KEYS),
+        "Questions": (*CONFIRM_KEYS, *HELP_KEYS),
+    }
+
+
+def read_keymap(path: Path) -> tuple[dict[str, str], list[str]]:
+    """A person's keys by binding id from a TOML file, and what is wrong with the rest.
+
+    Lines read `"runs.stop" = "s"` or, in a table `[runs]`, `stop = "s,ctrl+s"`.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return {}, [f"{path}: cannot be read: {error}"]
+    known = {key.id for keys in tables().values() for key in keys}
+    keymap, problems = {}, []
+    for name, value in _flat(table):
+        if name not in known:
+            problems.append(f"{path}: {name!r} is no key's id; {nearest(name, known)}")
+        elif not isinstance(value, str) or not value.strip():
+            problems.append(f'{path}: {name}: write keys as text, for example "s" or "s,ctrl+s"')
+        elif wrong := [key for key in value.split(",") if not _exists(key.strip())]:
+            problems.append(f"{path}: {name}: no key is called {wrong[0].strip()!r}")
+        else:
+            keymap[name] = ",".join(key.strip() for key in value.split(","))
+    return keymap, problems
+
+
+def _flat(table: dict[str, Any], before: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _exists(key: str) -> bool:
+    *modifiers, last = key.split("+")
+    named = last in {member.value for member in Keys} or key_to_character(last) is not None
+    return named and set(modifiers) <= {"ctrl", "shift", "alt", "super"}
+
+
+def markdown() -> str:
+    """Every table in Markdown, as the README shows them."""
+    lines = []
+    for screen, keys in tables().items():
+        lines += [f"**{screen}**", "", "| key | id | what it does |", "|---|---|---|"]
+        for key in keys:
+            lines.append(f"| {readable(key.keys)} | `{key.id}` | {key.help or key.label} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def readable(keys: str) -> str:
+    """Keys as a person names them: `ctrl+g`, `?`, `⏎`."""
+    return " or ".join(f"`{format_key(key)}`" for key in keys.split(","))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown() + "\n")

@@ -6,8 +6,9 @@ are cast instead, the scale goes into B, and the products run in the base's form
 weights and their gradients stay fp32.
 """
 
+from collections.abc import Callable
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -18,9 +19,7 @@ class _Branch(torch.autograd.Function):
     """output + (x A^T) (scale B)^T, with x (N, in), output (N, out), A (r, in), B (out, r)."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, output: Tensor, a: Tensor, b: Tensor, scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, output: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
         narrow_a, narrow_b = a.to(x.dtype), (b * scale).to(x.dtype)
         inner = x @ narrow_a.T
         ctx.save_for_backward(x, inner, narrow_a, narrow_b)
@@ -45,9 +44,10 @@ def _forward(self: Any, x: Tensor, *_: Any, **__: Any) -> Tensor:
     output: Tensor = self.base_layer(x)
     if self._disable_adapters:
         return output
+    apply = cast(Callable[..., Tensor], _Branch.apply)
     for name in self._active_adapter:
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
-        flat = _Branch.apply(
+        flat = apply(
             x.reshape(-1, x.shape[-1]),
             output.reshape(-1, output.shape[-1]),
             a,
@@ -60,4 +60,4 @@ def _forward(self: Any, x: Tensor, *_: Any, **__: Any) -> Tensor:
 
 def use_own_branch(layer: LoraLayer) -> None:
     """Let a LoRA layer compute its adapters' share as above; PEFT keeps weights and names."""
-    layer.forward = MethodType(_forward, layer)  # type: ignore[method-assign]
+    setattr(layer, "forward", MethodType(_forward, layer))  # noqa: B010 -- LoraLayer is a mixin without it

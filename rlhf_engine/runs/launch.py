@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.job.presets import Preset, link_stages
-from rlhf_engine.job.spec import SPEC, CollectSpec, EvaluateSpec, PpoSpec, Spec, inputs
+from rlhf_engine.job.presets import Preset, link_stages, parse_spec
+from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, Spec
 from rlhf_engine.runs.directory import RunDir, create_run, find_run
 from rlhf_engine.runs.lock import is_held
 
@@ -18,19 +18,24 @@ def launch(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
 
     Relative paths in the specs are taken from the working folder of the caller.
     """
+    resolved = ready(home, preset, name)
     ids: dict[str, str] = {}
     runs = []
-    for spec in preset.stages:
-        title = _title(preset, spec, name)
-        resolved = absolute_paths(link_stages(spec, ids).model_copy(update={"name": title}))
-        for parent in inputs(resolved):
-            find_run(home, parent)
-        run = create_run(home, resolved)
+    for spec, ready in zip(preset.stages, resolved, strict=True):
+        run = create_run(home, link_stages(ready, ids))
         ids[spec.name] = run.id
         runs.append(run)
     for run in runs:
         start_engine(run)
     return runs
+
+
+def ready(home: Path, preset: Preset, name: str | None = None) -> list[Spec]:
+    """The specs that `launch` would start, but for the links between them.
+
+    Raises SpecError or RunNotFound for what could not be launched.
+    """
+    return [resolve(home, spec, _title(preset, spec, name)) for spec in preset.stages]
 
 
 def _title(preset: Preset, spec: Spec, name: str | None) -> str:
@@ -59,20 +64,30 @@ def start_engine(run: RunDir) -> None:
         os.close(log)
 
 
-def absolute_paths(spec: Spec) -> Spec:
-    """The spec with every existing local path made absolute: the engine works elsewhere."""
+def resolve(home: Path, spec: Spec, name: str) -> Spec:
+    """The spec under its run's name, with whole run ids and absolute paths: the engine works in
+    another folder.
+
+    Raises SpecError for a bad name, RunNotFound for a run that does not exist.
+    """
+
+    def found(source: str) -> str:
+        if source.startswith("run:"):
+            return f"run:{find_run(home, source.removeprefix('run:')).id}"
+        return _absolute(source)
+
     table = spec.model_dump()
-    table["policy"] = _absolute(spec.policy)
-    table["data"]["path"] = _absolute(spec.data.path)
+    table |= {"name": name, "policy": found(spec.policy)}
+    table["data"]["path"] = found(spec.data.path)
     if spec.data.eval_path:
-        table["data"]["eval_path"] = _absolute(spec.data.eval_path)
+        table["data"]["eval_path"] = found(spec.data.eval_path)
     if isinstance(spec, CollectSpec | PpoSpec | EvaluateSpec):
         judge: dict[str, Any] = table["reward"]
-        judge["score"] = _absolute(spec.reward.score)
-        judge["gold"] = [_absolute(source) for source in spec.reward.gold]
+        judge["score"] = found(spec.reward.score)
+        judge["gold"] = [found(source) for source in spec.reward.gold]
     if isinstance(spec, EvaluateSpec):
-        table["evaluate"]["against"] = [_absolute(path) for path in spec.evaluate.against]
-    return SPEC.validate_python(table)
+        table["evaluate"]["against"] = [found(path) for path in spec.evaluate.against]
+    return parse_spec(table, f"run {name!r}")
 
 
 def _absolute(source: str) -> str:

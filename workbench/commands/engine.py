@@ -13,7 +13,7 @@ import tomlkit
 
 from rlhf_engine.job.presets import Preset
 from rlhf_engine.runs.directory import RunDir
-from rlhf_engine.runs.launch import absolute_paths
+from rlhf_engine.runs.launch import resolve
 from workbench.commands import common
 from workbench.commands.common import Problem, Unusable, emit, json_option, say, set_option
 from workbench.commands.starting import ready_preset
@@ -33,15 +33,15 @@ def check(
     chosen = ready_preset(home, preset, overrides)
     say(f"{preset}: the spec is valid ({', '.join(spec.name for spec in chosen.stages)})")
     with tempfile.TemporaryDirectory(prefix="workbench-check-") as folder:
-        files = _write_specs(chosen, Path(folder))
+        files = _write_specs(home, chosen, Path(folder))
         ctx.exit(_show_findings(home, files, as_json))
 
 
-def _write_specs(preset: Preset, folder: Path) -> list[Path]:
+def _write_specs(home: Path, preset: Preset, folder: Path) -> list[Path]:
     files = []
     for index, spec in enumerate(preset.stages):
         file = folder / f"{index}-{spec.name}.toml"
-        table = absolute_paths(spec).model_dump(exclude_none=True)
+        table = resolve(home, spec, spec.name).model_dump(exclude_none=True)
         file.write_text(tomlkit.dumps(table), encoding="utf-8")
         files.append(file)
     return files

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import click
 
-from rlhf_engine.job.presets import Preset, load_preset, parse_spec, preset_files
-from rlhf_engine.job.spec import inputs
+from rlhf_engine.job.presets import Preset, load_preset, preset_files
 from rlhf_engine.runs import launch
-from rlhf_engine.runs.directory import find_run
 from workbench.commands.common import FAILED, emit, json_option, say, set_option, with_home
 from workbench.commands.follow import follow, tell_failures
 from workbench.commands.text import paragraph, terminal_width
@@ -18,13 +16,7 @@ def ready_preset(
 ) -> Preset:
     """A preset that can be launched: valid, with a usable name, its input runs in place."""
     preset = load_preset(name, list(overrides))
-    chosen = title or (preset.name if preset.is_pipeline else None)
-    for spec in preset.stages:
-        if chosen:
-            full = f"{chosen}-{spec.name}" if preset.is_pipeline else chosen
-            parse_spec(spec.model_dump() | {"name": full}, "--name")
-        for parent in inputs(spec):
-            find_run(home, parent)
+    launch.ready(home, preset, title)
     return preset
 
 

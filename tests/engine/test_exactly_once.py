@@ -1,0 +1,60 @@
+"""kill -9 at random moments: nothing committed is lost, no command lost or applied twice."""
+
+import random
+import time
+
+import pytest
+
+from rlhf_engine.runs import inbox
+from rlhf_engine.runs.launch import start_engine
+from rlhf_engine.runs.reader import StoreReader
+from rlhf_engine.runs.state import run_state
+from tests.engine.conftest import CLOCKED, Lab
+
+STEPS = 40
+
+
+def kill_and_resume(lab: Lab, kills: int, seed: int, *overrides: str) -> None:
+    """Kill a steered run again and again; compare it with one that is replayed undisturbed."""
+    chance = random.Random(seed)
+    run = lab.start("smoke", f"ppo.steps={STEPS}", "checkpoints.every=3", *overrides)
+    sent: list[str] = []
+    committed: dict[int, dict[str, float]] = {}
+    for _ in range(kills):
+        lab.until(lambda: run_state(run).word in ("running", "done"), "the engine")
+        value = round(chance.uniform(0.0, 0.2), 4)
+        sent.append(inbox.send(run.inbox, "set", {"knob": "kl_coef", "value": value}))
+        time.sleep(chance.uniform(0.0, 6.0))
+        if run_state(run).ended:
+            break
+        lab.kill(run)
+        for row in lab.steps(run):
+            figures = {k: v for k, v in row.metrics.items() if k not in CLOCKED}
+            assert committed.setdefault(row.step, figures) == figures, f"step {row.step} changed"
+        if run_state(run).word == "done":
+            break
+        start_engine(run)
+    lab.until(lambda: run_state(run).word == "done", "the end")
+
+    assert [row.step for row in lab.steps(run)] == list(range(1, STEPS + 1))
+    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
+        commands = {row.id: row for row in reader.commands()}
+        changes = [k for k in reader.knobs() if k.source == "command"]
+    assert set(sent) == set(commands), "every command is acknowledged once"
+    assert not inbox.waiting(run.inbox)
+    applied = [c for c in sent if commands[c].state == "applied"]
+    assert [change.command_id for change in changes] == applied, "in order, once each"
+    assert [change.step for change in changes] == [commands[c].step for c in applied]
+    final = {row.step: row for row in lab.steps(run)}
+    for step, figures in committed.items():
+        assert figures.items() <= final[step].metrics.items(), f"step {step} was lost"
+
+
+def test_three_kills(lab: Lab) -> None:
+    kill_and_resume(lab, 3, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_ten_kills(lab: Lab, seed: int) -> None:
+    kill_and_resume(lab, 10, seed, "ppo.kl.controller=adaptive", "ppo.kl.horizon=200")

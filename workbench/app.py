@@ -1,0 +1,183 @@
+"""The application: screens, themes, keys and the palette around them."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+# Read by Textual when it is imported; nothing moves unless a person asks for it.
+os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+
+from rich.text import Text
+from textual import events
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.dom import DOMNode
+from textual.screen import Screen
+from textual.widgets import Static
+
+from rlhf_engine.job.spec import Spec
+from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs, find_run
+from rlhf_engine.runs.lock import is_held
+from workbench.keys import APP_KEYS, bindings, read_keymap
+from workbench.screens.help import HelpScreen
+from workbench.screens.home import HomeScreen
+from workbench.themes import DARK, LIGHT, THEMES
+
+if TYPE_CHECKING:
+    from workbench.screens.launch import LaunchScreen
+
+MIN_COLUMNS, MIN_LINES = 60, 16
+
+
+class TooSmall(Screen[None]):
+    """Stands in for every screen while the terminal is too small to draw it."""
+
+    DEFAULT_CSS = "TooSmall { align: center middle; & > Static { width: auto; } }"
+
+    def compose(self) -> ComposeResult:
+        yield Static()
+
+    def tell(self, width: int, height: int) -> None:
+        text = f"needs {MIN_COLUMNS}x{MIN_LINES}, have {width}x{height}"
+        self.query_one(Static).update(Content(text))
+
+    def on_mount(self) -> None:
+        self.tell(*self.app.size)
+
+
+class WorkbenchApp(App[None]):
+    """The workbench's screens over one home of runs; leaving it never ends an engine."""
+
+    TITLE = "RLHF Workbench"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(APP_KEYS)]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
+    CSS = """
+    Footer { background: $panel; }
+    ToastRack { margin-bottom: 1; }
+    """
+
+    def __init__(self, home: Path, open_run: str | None = None) -> None:
+        super().__init__()
+        self.home = home
+        self._open_run = open_run
+        self._last_run: RunDir | None = None
+        self._form: LaunchScreen | None = None
+        self._clashes: set[str] = set()
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = DARK.name
+
+    def get_default_screen(self) -> Screen[None]:
+        return HomeScreen(self.home)
+
+    def on_mount(self) -> None:
+        self._read_keymap()
+        if self._open_run is not None:
+            try:
+                self.open_monitor(find_run(self.home, self._open_run))
+            except RunNotFound as error:
+                self.tell(str(error), "error")
+
+    def _read_keymap(self) -> None:
+        path = self.home / "keys.toml"
+        if not path.exists():
+            return
+        keymap, problems = read_keymap(path)
+        for problem in problems:
+            self.tell(problem, "error")
+        self.set_keymap(keymap)
+
+    def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
+        names = {binding.id or binding.key for binding in clashed_bindings} - self._clashes
+        if names:
+            self._clashes |= names
+            self.tell(f"keys.toml: {', '.join(sorted(names))} lost a key to another one", "warning")
+
+    def tell(self, text: str, severity: str = "information") -> None:
+        """Notify in plain text: what is told may hold anything."""
+        from rlhf_engine.runs.sample import printable
+
+        self.notify(printable(text), severity=severity, markup=False, timeout=8)  # type: ignore[arg-type]
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Our keys by their names, then the themes."""
+        for bound in screen.active_bindings.values():
+            binding = bound.binding
+            if binding.id and bound.enabled and binding.id != "app.palette":
+                label = f"{binding.description} ({self.get_key_display(binding)})"
+                node, action = bound.node, binding.action
+                yield SystemCommand(
+                    label,
+                    bound.tooltip,
+                    lambda node=node, action=action: self.call_later(self.run_action, action, node),
+                )
+        for theme, name in ((DARK, "Dark"), (LIGHT, "Light")):
+            yield SystemCommand(
+                f"{name} theme",
+                "Colours told apart by colour-blind people",
+                lambda theme=theme: setattr(self, "theme", theme.name),
+            )
+
+    def on_resize(self, event: events.Resize) -> None:
+        width, height = event.size
+        small = width < MIN_COLUMNS or height < MIN_LINES
+        if isinstance(self.screen, TooSmall):
+            if small:
+                self.screen.tell(width, height)
+            else:
+                self.pop_screen()
+        elif small:
+            self.push_screen(TooSmall())
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if isinstance(self.screen, TooSmall):
+            return action in ("leave", "quit", "suspend_process")
+        return True
+
+    def action_help(self) -> None:
+        self.push_screen(HelpScreen(self.screen))
+
+    def action_runs(self) -> None:
+        """Back to the list of runs."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+
+    def action_new(self) -> None:
+        self.open_form()
+
+    def open_form(self, preset: str | None = None, spec: Spec | None = None) -> None:
+        """Open the launch form; without a preset or spec, the one left behind if there is one."""
+        from workbench.screens.launch import LaunchScreen
+
+        self.action_runs()
+        self.push_screen(LaunchScreen(self.home, preset, spec))
+
+    def action_monitor(self) -> None:
+        if self._last_run is None:
+            self.tell("no monitor was opened yet: choose a run and press enter")
+        elif not self._last_run.spec_file.exists():
+            self.tell(f"{self._last_run.id} was deleted")
+        else:
+            self.open_monitor(self._last_run)
+
+    def open_monitor(self, run: RunDir) -> None:
+        """Show a run's live monitor."""
+        from workbench.screens.monitor import MonitorScreen
+
+        if isinstance(self.screen, MonitorScreen) and self._last_run == run:
+            return
+        self._last_run = run
+        self.action_runs()
+        self.push_screen(MonitorScreen(run))
+
+    def action_leave(self) -> None:
+        """Leave the screens, and say which engines go on."""
+        alive = [run.id for run in all_runs(self.home) if is_held(run.lock)]
+        told = ""
+        if alive:
+            told = f"{len(alive)} run{'s go' if len(alive) > 1 else ' goes'} on without the screens"
+            told += "; come back with: workbench"
+        self.exit(message=Text(told) if told else None)

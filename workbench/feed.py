@@ -1,0 +1,135 @@
+"""The viewer's side of a run's store: polled in a thread, one immutable snapshot per change."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from rlhf_engine.runs import inbox
+from rlhf_engine.runs.directory import RunDir
+from rlhf_engine.runs.inbox import Command
+from rlhf_engine.runs.reader import (
+    CheckpointRow,
+    CommandRow,
+    EventRow,
+    KnobRow,
+    Progress,
+    SampleRow,
+    Session,
+    StepRow,
+    StoreReader,
+)
+from rlhf_engine.runs.state import RunState, run_state
+
+POLL_SECONDS = 0.25
+SAMPLES_KEPT = 200
+
+
+def redraw_seconds() -> float:
+    """How often a screen may draw what is new: over ssh every redraw costs bandwidth."""
+    return 1.0 if "SSH_CONNECTION" in os.environ else 0.5
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a screen shows of a run at one moment.
+
+    `generation` changes when earlier steps became history, so that what was derived from them
+    must be made anew; otherwise `steps` only grows at its end. `problem` says in words why the
+    run cannot be read now.
+    """
+
+    state: RunState
+    generation: int = 0
+    facts: dict[str, str] = field(default_factory=dict)
+    sessions: tuple[Session, ...] = ()
+    progress: Progress | None = None
+    steps: tuple[StepRow, ...] = ()
+    samples: tuple[SampleRow, ...] = ()
+    changes: tuple[KnobRow, ...] = ()
+    commands: tuple[CommandRow, ...] = ()
+    pending: tuple[Command, ...] = ()
+    events: tuple[EventRow, ...] = ()
+    checkpoints: tuple[CheckpointRow, ...] = ()
+    problem: str = ""
+
+    @property
+    def last(self) -> StepRow | None:
+        return self.steps[-1] if self.steps else None
+
+    def acknowledged(self, command_id: str) -> CommandRow | None:
+        """What the run answered to a command."""
+        return next((row for row in self.commands if row.id == command_id), None)
+
+
+class RunFeed:
+    """Reads one run again and again, each time only the rows that are new."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._reader: StoreReader | None = None
+        self._version = -1
+        self._now = Snapshot(RunState("starting"))
+
+    def follow(self, tell: Callable[[Snapshot], object], stop: threading.Event) -> None:
+        """Tell each change until `stop` is set; runs in a thread of its own."""
+        told: Snapshot | None = None
+        try:
+            while not stop.is_set():
+                if (now := self.look()) is not told:
+                    tell(now)
+                    told = now
+                stop.wait(POLL_SECONDS)
+        finally:
+            self.close()
+
+    def look(self) -> Snapshot:
+        """The run as it is now; the snapshot of before if nothing has changed."""
+        try:
+            state = run_state(self._run)
+            pending = tuple(inbox.pending(self._run.inbox))
+            self._open()
+            if self._reader is not None and (version := self._reader.version()) != self._version:
+                self._now = self._load(self._reader)
+                self._version = version
+        except (sqlite3.Error, OSError, ValueError) as error:
+            self.close()
+            self._now = replace(self._now, problem=f"cannot read the run: {error}")
+            return self._now
+        if (state, pending, "") != (self._now.state, self._now.pending, self._now.problem):
+            self._now = replace(self._now, state=state, pending=pending, problem="")
+        return self._now
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader, self._version = None, -1
+
+    def _open(self) -> None:
+        if self._reader is None:
+            self._reader = StoreReader.open(self._run.store)
+
+    def _load(self, reader: StoreReader) -> Snapshot:
+        before = self._now
+        sessions = tuple(reader.sessions())
+        grown = [session.id for session in sessions] == [session.id for session in before.sessions]
+        if not grown:
+            before = Snapshot(before.state, before.generation + 1, pending=before.pending)
+        samples = reader.samples(after=_newest(before.samples[:1]), limit=SAMPLES_KEPT)
+        return replace(
+            before,
+            facts=reader.facts(),
+            sessions=sessions,
+            progress=reader.progress(),
+            steps=before.steps + tuple(reader.steps(_newest(before.steps[-1:]))),
+            samples=(*samples, *before.samples)[:SAMPLES_KEPT],
+            changes=before.changes + tuple(reader.knobs(_newest(before.changes[-1:]))),
+            commands=tuple(reader.commands()),
+            events=before.events + tuple(reader.events(_newest(before.events[-1:]))),
+            checkpoints=tuple(reader.checkpoints()),
+        )
+
+
+def _newest(rows: tuple[StepRow | SampleRow | KnobRow | EventRow, ...]) -> int:
+    return rows[0].seq if rows else 0

@@ -1,0 +1,66 @@
+"""Numbers, spans of time and small pictures as the screens show them."""
+
+import math
+from collections.abc import Sequence
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def short(value: float | None, digits: int = 3) -> str:
+    """A figure in few cells: `6.12`, `0.0800`, `3e-06`, `12,345`, `NaN`, `inf`, `–` for none."""
+    if value is None:
+        return "–"
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    size = abs(value)
+    if size >= 1e6 or 0 < size < 1e-4:
+        mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+        if "." in mantissa:
+            mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}e{int(power)}"
+    if size >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    before_point = 1 if size < 1 else int(math.log10(size)) + 1
+    return f"{value:.{max(0, digits - before_point + (size < 0.1 and size > 0))}f}"
+
+
+def exact(value: float) -> str:
+    """A knob's value as a person would type it: up to six significant digits."""
+    return f"{value:.6g}"
+
+
+def span(seconds: float | None) -> str:
+    """A span of time: `42 s`, `3m05s`, `2h26m`, `5d03h`; `–` for none."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def bar(done: float, total: float, width: int) -> str:
+    """A bar of `width` cells, filled as far as `done` is of `total`."""
+    share = min(1.0, max(0.0, done / total)) if total > 0 else 0.0
+    filled = int(share * width)
+    return "━" * filled + "─" * (width - filled)
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The last values as bars, `·` where a value is no finite number."""
+    shown = values[-width:]
+    finite = [value for value in shown if math.isfinite(value)]
+    if not finite:
+        return "·" * len(shown)
+    low, high = min(finite), max(finite)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    level = 0 if high > low else 2
+    return "".join(
+        BARS[level + int((value - low) * scale)] if math.isfinite(value) else "·" for value in shown
+    )

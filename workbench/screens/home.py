@@ -1,0 +1,349 @@
+"""The list of runs: open, resume, duplicate, stop, delete, filter."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.events import Resize
+from textual.message import Message
+from textual.screen import Screen
+from textual.theme import Theme
+from textual.widgets import DataTable, Footer, Input, OptionList, Static
+
+from rlhf_engine.job.errors import SpecError
+from rlhf_engine.runs.inbox import send
+from rlhf_engine.runs.launch import start_engine
+from rlhf_engine.runs.lock import is_held
+from rlhf_engine.runs.sample import printable
+from workbench.doctor import Finding, examine
+from workbench.keys import RUNS_KEYS, bindings
+from workbench.runs_list import UNREADABLE, FilterError, RunRow, RunsList, parse_filter
+from workbench.screens.confirm import ConfirmScreen
+from workbench.screens.empty_home import EmptyHome, PresetList
+from workbench.screens.runs_table import RunsTable
+from workbench.themes import state_style
+
+if TYPE_CHECKING:
+    from workbench.app import WorkbenchApp
+
+REFRESH_SECONDS = 1.0
+
+
+class HomeScreen(Screen[None]):
+    """Every run of the home, newest first, read once a second in a thread."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(RUNS_KEYS)]
+    DEFAULT_CSS = """
+    HomeScreen {
+        #title { height: 1; padding: 0 1; background: $panel; }
+        #list { height: 1fr; }
+        RunsTable { height: 1fr; background: $background; }
+        #none { height: 1fr; padding: 1 2; color: $text-muted; display: none; }
+        #detail { height: auto; max-height: 4; padding: 0 1; border-top: solid $panel; }
+        #filter { display: none; height: 1; border: none; padding: 0 1; background: $surface; }
+        #filter-error { display: none; padding: 0 1; color: $error; }
+    }
+    """
+
+    @dataclass
+    class Listed(Message):
+        """The runs as they were read."""
+
+        rows: list[RunRow]
+        problem: str = ""
+
+    @dataclass
+    class Examined(Message):
+        """What the doctor found."""
+
+        findings: list[Finding]
+
+    @dataclass
+    class Told(Message):
+        """How something that a thread did went."""
+
+        text: str
+        severity: str = "information"
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self._home = home
+        self._list = RunsList(home)
+        self._rows: list[RunRow] | None = None
+        self._problem = ""
+        self._keep: Callable[[Sequence[RunRow]], list[RunRow]] = list
+        self._reading = False
+        self._examined = False
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="title")
+        with Vertical(id="list"):
+            yield RunsTable()
+            yield Static(id="none")
+            yield Static(id="detail")
+        yield EmptyHome()
+        yield Static(id="filter-error")
+        yield Input(placeholder="kind:ppo kl>8 -state:lost, or words", id="filter", compact=True)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.query_one(EmptyHome).display = False
+        self.app.theme_changed_signal.subscribe(self, self._recolour)
+        self.set_interval(REFRESH_SECONDS, self.look_again)
+        self.look_again()
+
+    def on_screen_resume(self) -> None:
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Read the runs anew unless that is under way, or nobody sees them."""
+        if self.is_current and not self._reading:
+            self._reading = True
+            self._read()
+
+    @work(thread=True, group="read")
+    def _read(self) -> None:
+        try:
+            listed = self.Listed(self._list.read())
+        except OSError as error:
+            listed = self.Listed([], f"the runs cannot be read: {error}")
+        finally:
+            self._reading = False
+        self.post_message(listed)
+
+    @on(Listed)
+    def _take(self, event: Listed) -> None:
+        self._rows, self._problem = event.rows, event.problem
+        self._show()
+
+    def _recolour(self, _: Theme) -> None:
+        self._show(redraw=True)
+
+    def on_resize(self, _: Resize) -> None:
+        self.call_after_refresh(self._show)
+
+    @property
+    def _bench(self) -> "WorkbenchApp":
+        return cast("WorkbenchApp", self.app)
+
+    @property
+    def _table(self) -> RunsTable:
+        return self.query_one(RunsTable)
+
+    def _show(self, redraw: bool = False) -> None:
+        if self._rows is None or not self.is_mounted:
+            return
+        empty = not self._rows and not self._problem
+        self._show_empty(empty)
+        kept = self._keep(self._rows)
+        none = self.query_one("#none", Static)
+        none.display = not kept
+        self._table.display = bool(kept)
+        said = self._problem or "no run fits this filter; esc shows all"
+        none.update(Content(printable(said)))
+        self._table.show(kept, time.time(), redraw)
+        self._show_title(kept)
+        self._show_detail()
+
+    def _show_empty(self, empty: bool) -> None:
+        page, listed = self.query_one(EmptyHome), self.query_one("#list")
+        if page.display != empty or listed.display == empty:
+            page.display, listed.display = empty, not empty
+            if empty:
+                self.query_one(PresetList).focus()
+            elif self.focused is None or not self.focused.display or self.focused in page.query():
+                self._table.focus()
+        if empty and not self._examined:
+            self._examined = True
+            self._examine()
+
+    @work(thread=True, group="doctor")
+    def _examine(self) -> None:
+        self.post_message(self.Examined(examine(self._home)))
+
+    @on(Examined)
+    def _take_findings(self, event: Examined) -> None:
+        self.query_one(EmptyHome).show_findings(event.findings)
+
+    def _show_title(self, kept: Sequence[RunRow]) -> None:
+        rows = self._rows or []
+        words = [f"{len(kept)} of {len(rows)} runs" if len(kept) != len(rows) else _runs(len(rows))]
+        running = sum(row.state.word == "running" for row in rows)
+        if running:
+            words.append(f"{running} running")
+        self.query_one("#title", Static).update(
+            Content.assemble(
+                ("RLHF Workbench", "bold"), "  ", " · ".join(words), "  ", str(self._home)
+            )
+        )
+
+    @on(DataTable.RowHighlighted)
+    def _show_detail(self) -> None:
+        row = self._table.chosen
+        detail = self.query_one("#detail", Static)
+        detail.display = row is not None
+        if row is not None:
+            style = state_style(row.state.word, self.app.current_theme)
+            lines = [Content.assemble((row.state.word, style), f" · {printable(row.id)}")]
+            lines += [Content(text) for text in (row.figures, advice(row)) if text]
+            detail.update(Content("\n").join(lines))
+
+    def action_open(self) -> None:
+        if row := self._chosen():
+            self._bench.open_monitor(row.run)
+
+    @on(DataTable.RowSelected)
+    def _open_clicked(self) -> None:
+        self.action_open()
+
+    @on(OptionList.OptionSelected)
+    def _open_preset(self, event: OptionList.OptionSelected) -> None:
+        self._bench.open_form(preset=event.option_id)
+
+    def _chosen(self) -> RunRow | None:
+        row = self._table.chosen if self._table.display else None
+        if row is None:
+            self._bench.tell("choose a run first")
+        return row
+
+    def action_resume(self) -> None:
+        row = self._chosen()
+        if row is None:
+            return
+        if row.state.resumable:
+            self._start(row)
+        elif row.state.word == "paused":
+            send(row.run.inbox, "resume", client="tui")
+            self._bench.tell(f"sent: resume to {row.id}")
+        else:
+            self._bench.tell(f"{row.id} is {row.state.word}: there is nothing to resume", "warning")
+
+    @work(thread=True, group="start")
+    def _start(self, row: RunRow) -> None:
+        try:
+            start_engine(row.run)
+        except (SpecError, OSError) as error:
+            self.post_message(self.Told(f"{row.id}: {error}", "error"))
+        else:
+            self.post_message(self.Told(f"{row.id} goes on from its last checkpoint"))
+
+    @on(Told)
+    def _pass_on(self, event: Told) -> None:
+        self._bench.tell(event.text, event.severity)
+        self.look_again()
+
+    def action_duplicate(self) -> None:
+        if row := self._chosen():
+            try:
+                spec = row.run.spec()
+            except SpecError as error:
+                self._bench.tell(str(error), "error")
+            else:
+                self._bench.open_form(spec=spec)
+
+    def action_stop(self) -> None:
+        row = self._chosen()
+        if row is None:
+            return
+        if row.state.ended or row.state.word == UNREADABLE:
+            self._bench.tell(f"{row.id} is {row.state.word} already", "warning")
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                send(row.run.inbox, "stop", client="tui")
+                self._bench.tell(f"sent: stop to {row.id}; it saves a checkpoint first")
+
+        question = ConfirmScreen(f"Stop {row.id}?", "It saves a checkpoint; r goes on from there.")
+        self.app.push_screen(question, answered)
+
+    def action_delete(self) -> None:
+        row = self._chosen()
+        if row is None:
+            return
+        if not (row.state.ended or row.state.word == UNREADABLE) or is_held(row.run.lock):
+            self._bench.tell(f"{row.id} is {row.state.word}: stop it first (x)", "warning")
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._delete(row)
+
+        detail = "Its checkpoints, samples and output go too; there is no way back."
+        if readers := self._readers(row):
+            detail += f"\nRead by: {', '.join(readers)}."
+        self.app.push_screen(ConfirmScreen(f"Delete {row.id}?", detail, row.name), answered)
+
+    def _readers(self, row: RunRow) -> list[str]:
+        """Runs that read from this one, by the text of their specs."""
+        named = f'"run:{row.id}"'
+        return [
+            other.name
+            for other in self._rows or []
+            if other.run.spec_file.is_file()
+            and named in other.run.spec_file.read_text(encoding="utf-8", errors="replace")
+        ]
+
+    @work(thread=True, group="delete")
+    def _delete(self, row: RunRow) -> None:
+        if is_held(row.run.lock):
+            self.post_message(self.Told(f"{row.id} runs again: not deleted", "warning"))
+            return
+        try:
+            shutil.rmtree(row.run.path)
+        except OSError as error:
+            self.post_message(self.Told(f"{row.id} could not be deleted whole: {error}", "error"))
+        else:
+            self.post_message(self.Told(f"deleted {row.id}"))
+
+    def action_filter(self) -> None:
+        entry = self.query_one("#filter", Input)
+        entry.display = True
+        entry.focus()
+
+    @on(Input.Changed, "#filter")
+    def _filter(self, event: Input.Changed) -> None:
+        told = self.query_one("#filter-error", Static)
+        try:
+            self._keep = parse_filter(event.value)
+            told.display = False
+        except FilterError as error:
+            told.update(Content(printable(str(error))))
+            told.display = True
+        self._show()
+
+    @on(Input.Submitted, "#filter")
+    def _filtered(self, event: Input.Submitted) -> None:
+        event.input.display = bool(event.value)
+        self._table.focus()
+
+    def action_clear(self) -> None:
+        entry = self.query_one("#filter", Input)
+        entry.value = ""
+        entry.display = False
+        self._table.focus()
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
+
+
+def advice(row: RunRow) -> str:
+    """What a run does or why it ended, and the key that goes on from there."""
+    word, now = row.state.word, row.now
+    if word == "lost":
+        again = f"lost at step {row.state.step}" if row.state.step else "lost before its first step"
+        return f"{again}: {now}; r goes on from its last checkpoint"
+    if row.state.resumable:
+        return f"{now}; r goes on" if now else "r goes on from its last checkpoint"
+    if word == "paused":
+        return f"{now}; r goes on" if now else "r goes on"
+    return now

@@ -1,0 +1,82 @@
+"""What a home without runs shows: presets to start with, and what the machine lacks."""
+
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.presets import load_preset, preset_files
+from rlhf_engine.runs.sample import printable
+from workbench.doctor import Finding
+from workbench.keys import LIST_KEYS, bindings
+
+FIRST = ("demo", "smoke")
+OFFERED = 3
+
+
+def offered_presets() -> list[tuple[str, str]]:
+    """The presets to begin with and what each is about; one that is broken says how."""
+    names = preset_files()
+    first = [name for name in FIRST if name in names]
+    chosen = (first + [name for name in names if name not in FIRST])[:OFFERED]
+    return [(name, _about(name)) for name in chosen]
+
+
+def _about(name: str) -> str:
+    try:
+        return load_preset(name).about
+    except SpecError as error:
+        return f"cannot be used: {error}"
+
+
+class PresetChoice(OptionList):
+    BINDINGS = bindings(LIST_KEYS)
+
+
+class EmptyHome(VerticalScroll):
+    """Greets, offers presets, and shows doctor's warnings once they are known."""
+
+    DEFAULT_CSS = """
+    EmptyHome {
+        padding: 1 2; height: 1fr;
+        PresetChoice { height: auto; margin: 1 0; border: round $primary; }
+        #findings { color: $text-muted; height: auto; }
+    }
+    """
+    can_focus = False
+
+    def compose(self) -> ComposeResult:
+        yield Static(Content("No runs yet. Choose what to train; the form opens before it starts."))
+        choices = PresetChoice(id="offers")
+        choices.border_title = "presets"
+        yield choices
+        yield Static("", id="findings")
+
+    def on_mount(self) -> None:
+        offers = offered_presets()
+        width = 2 + max((len(name) for name, _ in offers), default=0)
+        self.query_one(PresetChoice).add_options(
+            Option(
+                Content.assemble((f"{name:<{width}}", "bold"), printable(about)), id=name
+            )
+            for name, about in offers
+        )
+
+    def show_findings(self, findings: Sequence[Finding]) -> None:
+        """Show what doctor found, apart from what is in order."""
+        told = [finding for finding in findings if finding.level != "ok"]
+        lines = [
+            Content.assemble(
+                (f"{finding.level:<5}", "$error" if finding.level == "bad" else "$warning"),
+                printable(finding.what),
+                (f" → {printable(finding.advice)}" if finding.advice else "", "$text-muted"),
+            )
+            for finding in told
+        ]
+        if findings and not told:
+            lines = [Content("doctor finds nothing that stands in the way")]
+        self.query_one("#findings", Static).update(Content("\n").join(lines))

@@ -1,0 +1,48 @@
+"""One line about the GPUs of this machine, from NVML; nothing where there are none."""
+
+import functools
+
+import pynvml
+
+GIB = 2**30
+
+
+@functools.cache
+def _handles() -> tuple[object, ...]:
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        return ()
+    return tuple(pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count))
+
+
+def gpu_line() -> str:
+    """Memory, use, temperature and power of each GPU, for example
+    `GPU 0 RTX 4090  18.2/24.0 GiB  97%  71°C  402 W`; empty without one."""
+    return "   ".join(_describe(index, handle) for index, handle in enumerate(_handles()))
+
+
+def _describe(index: int, handle: object) -> str:
+    name = str(pynvml.nvmlDeviceGetName(handle)).removeprefix("NVIDIA ").removeprefix("GeForce ")
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    parts = [f"GPU {index} {name}", f"{memory.used / GIB:.1f}/{memory.total / GIB:.1f} GiB"]
+    # Cards and virtual machines differ in what they tell.
+    for read in (_use, _temperature, _power):
+        try:
+            parts.append(read(handle))
+        except pynvml.NVMLError:
+            continue
+    return "  ".join(parts)
+
+
+def _use(handle: object) -> str:
+    return f"{pynvml.nvmlDeviceGetUtilizationRates(handle).gpu}%"
+
+
+def _temperature(handle: object) -> str:
+    return f"{pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)}°C"
+
+
+def _power(handle: object) -> str:
+    return f"{pynvml.nvmlDeviceGetPowerUsage(handle) / 1000:.0f} W"

@@ -1,0 +1,191 @@
+"""The table of runs: one line a run, repainted only where it changed, the cursor kept by run."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+from textual.coordinate import Coordinate
+from textual.widgets import DataTable
+
+from workbench.commands.text import cells, clip
+from workbench.keys import LIST_KEYS, OPEN_KEY, bindings
+from workbench.runs_list import RunRow
+
+# A sign and a theme colour for each word; the word always stands beside them.
+STATES = {
+    "running": ("●", "success"),
+    "starting": ("◌", "primary"),
+    "waiting": ("○", "primary"),
+    "queued": ("○", "primary"),
+    "paused": ("◐", "warning"),
+    "not responding": ("!", "error"),
+    "done": ("✓", "foreground"),
+    "failed": ("✗", "error"),
+    "stopped": ("■", "warning"),
+    "cancelled": ("–", "foreground"),
+    "lost": ("?", "error"),
+    "unreadable": ("!", "error"),
+}
+Cell = tuple[str, str]
+NAME_WIDTH, WIDE_NAME_WIDTH, NOW_WIDTH = 23, 28, 20
+WIDE = 100
+
+
+@dataclass(frozen=True)
+class _Column:
+    label: str
+    width: int
+    right: bool = False
+
+
+def _columns(width: int) -> list[_Column]:
+    """The columns that fit; each width holds a blank to the next column."""
+    wide = width >= WIDE
+    spare = max(0, width - (WIDE + 18 if wide else 80))
+    columns = [
+        _Column("STATE", 17),
+        _Column("STAGE", 9),
+        _Column("NAME", (WIDE_NAME_WIDTH if wide else NAME_WIDTH) + (0 if wide else spare)),
+        _Column("STEP", 14 if wide else 10, right=True),
+        _Column("KL", 8 if wide else 7, right=True),
+        _Column("SCORE", 8 if wide else 7, right=True),
+        _Column("AGE", 6 if wide else 5, right=True),
+    ]
+    if wide:
+        columns += [_Column(" DEVICE", 8), _Column("NOW", NOW_WIDTH + spare)]
+    return columns
+
+
+class RunsTable(DataTable[Text]):
+    """Shows the rows given to `show`; `current` is the run under the cursor."""
+
+    BINDINGS = bindings((OPEN_KEY, *LIST_KEYS))
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id=id, cursor_type="row", cell_padding=0, zebra_stripes=False)
+        self.border_title = "runs"
+        self._rows: list[RunRow] = []
+        self._shown: list[list[Cell]] = []
+        self._drawn: list[_Column] = []
+
+    @property
+    def current(self) -> RunRow | None:
+        return self._rows[self.cursor_row] if 0 <= self.cursor_row < len(self._rows) else None
+
+    def show(self, rows: Sequence[RunRow], width: int, now: float | None = None) -> None:
+        """Show these rows in a table `width` cells wide; `now` is for their ages."""
+        columns = _columns(width)
+        clock = time.time() if now is None else now
+        same = columns == self._drawn and [r.id for r in rows] == [r.id for r in self._rows]
+        wanted = [_cells(row, rows, i, columns, clock) for i, row in enumerate(rows)]
+        if same:
+            self._rows = list(rows)
+            self._update(wanted)
+        else:
+            self._refill(rows, wanted, columns)
+        self._shown = wanted
+
+    def repaint(self) -> None:
+        """Draw every cell again, in the colours of another theme."""
+        for row, line in enumerate(self._shown):
+            for column, cell in enumerate(line):
+                self.update_cell_at(Coordinate(row, column), self._text(cell))
+
+    def _update(self, wanted: list[list[Cell]]) -> None:
+        for row, (line, old) in enumerate(zip(wanted, self._shown, strict=True)):
+            for column, (cell, before) in enumerate(zip(line, old, strict=True)):
+                if cell != before:
+                    self.update_cell_at(Coordinate(row, column), self._text(cell))
+
+    def _refill(
+        self, rows: Sequence[RunRow], wanted: list[list[Cell]], columns: list[_Column]
+    ) -> None:
+        before, at, scrolled = self.current, self.cursor_row, self.scroll_y
+        self.clear(columns=columns != self._drawn)
+        if columns != self._drawn:
+            for column in columns:
+                label = column.label.rjust(column.width - 1) if column.right else column.label
+                self.add_column(Text(label), width=column.width)
+        self._drawn, self._rows = columns, list(rows)
+        for row, line in zip(rows, wanted, strict=True):
+            self.add_row(*(self._text(cell) for cell in line), key=row.id)
+        ids = [row.id for row in rows]
+        kept = ids.index(before.id) if before and before.id in ids else min(at, len(ids) - 1)
+        self.scroll_to(y=scrolled, animate=False)
+        self.move_cursor(row=max(0, kept), animate=False)
+
+    def _text(self, cell: Cell) -> Text:
+        text, colour = cell
+        return Text(text, self.app.theme_variables.get(colour, ""), no_wrap=True)
+
+
+def _cells(
+    row: RunRow, rows: Sequence[RunRow], index: int, columns: list[_Column], now: float
+) -> list[Cell]:
+    sign, colour = STATES.get(row.state.word, ("?", "foreground"))
+    quiet = "foreground" if not row.state.ended else "text-muted"
+    wide = len(columns) > 7
+    step = _step(row, wide)
+    values = [
+        (f"{sign} {row.state.word}", colour),
+        (row.stage, quiet),
+        (_branch(rows, index) + row.name, "foreground"),
+        (step, quiet),
+        (figure(row.kl), "foreground"),
+        (figure(row.score, signed=True), "foreground"),
+        (age(now - row.created), quiet),
+        (f" {row.device}", quiet),
+        (row.now if not row.state.ended or row.state.word != "done" else row.figures, quiet),
+    ]
+    return [
+        (_fit(text, column), style)
+        for (text, style), column in zip(values, columns, strict=False)
+    ]
+
+
+def _fit(text: str, column: _Column) -> str:
+    room = column.width - 1
+    lead = text[: len(text) - len(text.lstrip())]
+    line = lead + clip(text, room - len(lead))
+    return " " * (room - cells(line)) + line if column.right else line
+
+
+def _branch(rows: Sequence[RunRow], index: int) -> str:
+    """The line that joins the runs of one launch."""
+    launch = rows[index].launch
+    above = index > 0 and rows[index - 1].launch == launch
+    below = index + 1 < len(rows) and rows[index + 1].launch == launch
+    if not launch or not (above or below):
+        return ""
+    return "├ " if above and below else "└ " if above else "┌ "
+
+
+def _step(row: RunRow, wide: bool) -> str:
+    state = row.state
+    if not state.total:
+        return str(state.step) if state.step else ""
+    share = f" {state.step / state.total:4.0%}" if wide else ""
+    return f"{state.step}/{state.total}{share}"
+
+
+def figure(value: float | None, signed: bool = False) -> str:
+    """A figure in at most six cells; empty where there is none."""
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        return str(value)
+    digits = 2 if abs(value) < 100 else 0
+    if abs(value) >= 1e5:
+        return f"{value:.0e}"
+    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+
+
+def age(seconds: float) -> str:
+    """How long ago, in one unit: `12s`, `5m`, `3h`, `9d`."""
+    seconds = max(0.0, seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"

@@ -1,0 +1,230 @@
+"""A form generated from a spec: one line a field, its help below, problems beside the field."""
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.events import DescendantFocus
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input, Select, Static, Switch
+
+from rlhf_engine.runs.sample import printable
+from workbench.form_model import Form, FormField
+
+EMPTY = "empty"
+
+
+class Choice(Select[str]):
+    """One of a few words; left and right go through them, enter opens the list."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right", "choose(1)", "Next choice", show=False),
+        Binding("left", "choose(-1)", "Choice before", show=False),
+        # Up and down walk the form's fields, and so must not open the list as in `Select`.
+        Binding("down", "screen.field(1)", "Next field", show=False),
+        Binding("up", "screen.field(-1)", "Field before", show=False),
+    ]
+
+    def __init__(self, choices: tuple[str, ...], value: str) -> None:
+        super().__init__(
+            [(Content(choice), choice) for choice in choices],
+            value=value,
+            allow_blank=False,
+            compact=True,
+        )
+        self._choices = choices
+
+    def action_choose(self, by: int) -> None:
+        place = self._choices.index(str(self.value)) + by
+        self.value = self._choices[place % len(self._choices)]
+
+
+class FieldRow(Horizontal):
+    """Label, editor and note of one field."""
+
+    DEFAULT_CSS = """
+    FieldRow {
+        height: 1;
+        & > .label { width: 22; padding-left: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+        & > .note {
+            width: 1fr; padding-left: 1; color: $text-muted;
+            text-wrap: nowrap; text-overflow: ellipsis;
+        }
+        & > Input, & > Choice { width: 24; }
+        & > Switch {
+            width: 24; height: 1; border: none; padding: 0; background: transparent;
+            &:focus { background-tint: $foreground 15%; }
+        }
+        &:focus-within > .label { background: $primary 30%; text-style: bold; }
+        &.-changed > .label { color: $accent; }
+        &.-changed > .note { color: $accent; }
+        &.-wrong > .label, &.-wrong > .note { color: $error; }
+    }
+    """
+
+    class Typed(Message):
+        """A person changed a field."""
+
+        def __init__(self, row: "FieldRow", text: str) -> None:
+            super().__init__()
+            self.row = row
+            self.text = text
+
+    def __init__(self, stage: int, field: FormField, text: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self.field = field
+        self._text = text
+        self._label = Static(classes="label")
+        self._note = Static(classes="note")
+        self.editor = self._make_editor()
+
+    def _make_editor(self) -> Input | Choice | Switch:
+        if self.field.choices:
+            return Choice(self.field.choices, self._text)
+        if self.field.is_switch:
+            return Switch(self._text == "true", animate=False)
+        return Input(self._text, placeholder=EMPTY, compact=True)
+
+    def compose(self) -> ComposeResult:
+        yield self._label
+        yield self.editor
+        yield self._note
+
+    def put(self, text: str) -> None:
+        """Show another value in the editor."""
+        if isinstance(self.editor, Switch):
+            self.editor.value = text == "true"
+        else:
+            self.editor.value = text
+
+    def mark(self, before: str | None, problem: str | None) -> None:
+        """Say that the field differs from the preset's `before`, or what is wrong with it."""
+        self.set_class(before is not None, "-changed")
+        self.set_class(problem is not None, "-wrong")
+        sign = "! " if problem else "* " if before is not None else "  "
+        self._label.update(Content(sign + self.field.label))
+        field = self.field
+        words = ["live"] if field.knob else []
+        words += [field.unit] if field.unit else []
+        if problem:
+            words = [problem]
+        elif before is not None:
+            words = [f"was {printable(before) or EMPTY}", *words]
+        self._note.update(Content(" · ".join(words)))
+
+    @on(Input.Changed)
+    @on(Select.Changed)
+    def _typed(self, event: Input.Changed | Select.Changed) -> None:
+        event.stop()
+        self.post_message(self.Typed(self, str(event.value)))
+
+    @on(Switch.Changed)
+    def _switched(self, event: Switch.Changed) -> None:
+        event.stop()
+        self.post_message(self.Typed(self, "true" if event.value else "false"))
+
+
+class FormView(VerticalScroll, can_focus=False):
+    """The fields of one stage of a form, in groups."""
+
+    DEFAULT_CSS = """
+    FormView {
+        scrollbar-size-vertical: 1;
+        & > .group { margin-top: 1; color: $primary; text-style: bold; padding-left: 1; }
+        & > .group.-first { margin-top: 0; }
+        & > .group.-wrong { color: $error; }
+    }
+    """
+
+    form: Form | None = None
+    stage: int = 0
+    current: FieldRow | None = None
+
+    async def show(self, form: Form, stage: int) -> None:
+        """Put other fields in place of those that are shown."""
+        self.form, self.stage, self.current = form, stage, None
+        with self.app.batch_update():
+            await self.remove_children()
+            await self.mount_all(self._lines(form, stage))
+            self.scroll_home(animate=False)
+        self.mark({})
+
+    def _lines(self, form: Form, stage: int) -> Iterator[Widget]:
+        groups = groupby(form.fields(stage), key=lambda field: field.group)
+        for place, (group, fields) in enumerate(groups):
+            title = Static(Content(group or "run"), name=group, classes="group")
+            title.set_class(place == 0, "-first")
+            yield title
+            for field in fields:
+                yield FieldRow(stage, field, form.text(stage, field))
+
+    @property
+    def rows(self) -> list[FieldRow]:
+        return list(self.query(FieldRow))
+
+    def row(self, key: str) -> FieldRow:
+        """The row of a field by its dotted path."""
+        return next(row for row in self.rows if row.field.key == key)
+
+    def mark(self, problems: dict[tuple[int, str], str]) -> None:
+        """Show what has changed and what is wrong beside each field."""
+        if self.form is None:
+            return
+        for row in self.rows:
+            changed = self.form.is_changed(row.stage, row.field)
+            before = self.form.before(row.stage, row.field) if changed else None
+            row.mark(before, problem_of(problems, row.stage, row.field))
+        for title in self.query(".group").results(Static):
+            problem = problems.get((self.stage, title.name or ""))
+            title.set_class(problem is not None, "-wrong")
+            text = title.name or "run"
+            title.update(Content(f"{text}  ! {printable(problem)}" if problem else text))
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        for widget in event.widget.ancestors_with_self:
+            if isinstance(widget, FieldRow):
+                self.current = widget
+
+    def enter(self) -> None:
+        """Focus the field that was left last, or the first one."""
+        rows = self.rows
+        if rows:
+            (self.current or rows[0]).editor.focus()
+
+    def walk(self, by: int) -> None:
+        """Focus the field so many lines further, as far as there are any."""
+        rows = self.rows
+        if self.current in rows:
+            place = rows.index(self.current) + by
+            rows[min(len(rows) - 1, max(0, place))].editor.focus()
+
+
+def problem_of(
+    problems: dict[tuple[int, str], str], stage: int, field: FormField
+) -> str | None:
+    """The problem of a field or of something inside it, such as one entry of a list."""
+    for (where, key), line in problems.items():
+        if where == stage and (key == field.key or key.startswith(f"{field.key}.")):
+            return printable(line)
+    return None
+
+
+def help_text(field: FormField, problem: str | None) -> Content:
+    """What a field is, its bounds and unit, and what is wrong with what was typed."""
+    facts = [field.bounds] if field.bounds else []
+    facts += [f"one of {', '.join(field.choices)}"] if field.choices else []
+    facts += [field.unit] if field.unit else []
+    facts += [f"live: can be changed while it runs ({field.knob})"] if field.knob else []
+    parts: list[Content | tuple[str, str]] = [(field.key, "bold"), Content("  "), Content(field.help)]
+    if facts:
+        parts.append(("  " + " · ".join(facts), "$text-muted"))
+    if problem:
+        parts.append((f"\n! {problem}", "$error"))
+    return Content.assemble(*parts)

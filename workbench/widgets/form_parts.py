@@ -1,0 +1,93 @@
+"""Small parts of the launch screen: the row of stages, and what it says of presets and changes."""
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.presets import load_preset
+from rlhf_engine.runs.sample import printable
+from workbench.form_model import NAME, Form, Verdict
+
+
+class StageRow(Static, can_focus=True):
+    """The stages of a pipeline in their order; left and right choose the one to edit."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "step(-1)", "Stage before"),
+        Binding("right", "step(1)", "Next stage"),
+    ]
+    DEFAULT_CSS = """
+    StageRow { height: auto; padding: 0 1; &:focus { background-tint: $foreground 10%; } }
+    """
+
+    class Chosen(Message):
+        """A person wants to edit another stage."""
+
+        def __init__(self, stage: int) -> None:
+            super().__init__()
+            self.stage = stage
+
+    form: Form | None = None
+    stage: int = 0
+
+    def show(self, form: Form, stage: int, verdict: Verdict) -> None:
+        """Mark the stage that is edited, changed ones with `*`, wrong ones with `!`."""
+        self.form, self.stage = form, stage
+        self.display = form.base.is_pipeline
+        parts: list[Content | tuple[str, str]] = []
+        for place, spec in enumerate(form.base.stages):
+            wrong = any(where == place and key not in (NAME, "") for where, key in verdict.problems)
+            changed = any(where == place for where, _ in form.typed)
+            sign = "!" if wrong else "*" if changed else ""
+            name = f" {sign}{printable(spec.name)} "
+            style = "bold reverse" if place == stage else "$error" if wrong else ""
+            parts += [Content(" → ")] if place else []
+            parts.append((name, style))
+        self.update(Content.assemble(*parts))
+
+    def action_step(self, by: int) -> None:
+        if self.form:
+            count = len(self.form.base.stages)
+            self.post_message(self.Chosen(max(0, min(count - 1, self.stage + by))))
+
+
+def preset_line(name: str) -> str:
+    """What a preset is for, or why it cannot be used."""
+    try:
+        return printable(load_preset(name).about)
+    except SpecError as error:
+        return f"cannot be used: {printable(str(error))}"
+
+
+def summary(form: Form, verdict: Verdict) -> Content:
+    """Whether the form can be launched, every problem, and the changes from the preset."""
+    parts: list[Content | tuple[str, str]] = []
+    if verdict.preset:
+        count = len(verdict.preset.stages)
+        parts.append((f"ready: {count} run{'s' if count > 1 else ''}", "$success bold"))
+    else:
+        count = len(verdict.problems)
+        parts.append((f"not yet: {count} problem{'s' if count > 1 else ''}", "$error bold"))
+    for (stage, key), line in verdict.problems.items():
+        scope = f"{form.base.stages[stage].name}: " if form.base.is_pipeline and key else ""
+        where = "name: " if key == NAME else f"{scope}{key}: " if key else ""
+        parts.append((f"\n! {printable(where + line)}", "$error"))
+    return Content.assemble(*parts)
+
+
+def difference(form: Form) -> Content:
+    """Each changed field with the preset's value and the new one."""
+    changes = form.changes()
+    if not changes:
+        return Content.styled("as the preset says", "$text-muted")
+    parts: list[Content | tuple[str, str]] = []
+    for change in changes:
+        scope = f"{change.stage}: " if change.stage else ""
+        before, after = (printable(text) or "empty" for text in (change.before, change.after))
+        parts.append((f"{'\n' if parts else ''}{printable(scope)}{change.field.key}\n", "bold"))
+        parts.append(Content(f"  {before} → {after}"))
+    return Content.assemble(*parts)

@@ -1,0 +1,50 @@
+"""Where the ticks of an axis stand, and what they say."""
+
+import math
+
+from workbench.format import short, span
+
+Ticks = tuple[list[float], list[str]]
+
+
+def linear(low: float, high: float, count: int) -> Ticks:
+    """At most `count` round values between two ends."""
+    step = nice((high - low) / max(1, count - 1))
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    values = [index * step for index in range(first, last + 1)]
+    return values, [f"{value:.{places}f}" if places < 6 else short(value) for value in values]
+
+
+def decades(low: float, high: float, count: int) -> Ticks:
+    """Powers of ten between two logarithms, and 2 and 5 times them where few would fit."""
+    marks = [(power, 10.0**power) for power in range(math.floor(low), math.ceil(high) + 1)]
+    if high - low < 2:
+        marks += [(p + math.log10(n), n * v) for p, v in marks for n in (2, 5)]
+    inside = sorted(mark for mark in marks if low - 1e-9 <= mark[0] <= high + 1e-9)
+    thinned = inside[:: max(1, math.ceil(len(inside) / max(1, count)))]
+    return [place for place, _ in thinned], [f"{value:g}" for _, value in thinned]
+
+
+def steps(low: float, high: float, count: int) -> Ticks:
+    """Round step numbers; every one of them whole."""
+    values, _ = linear(low, high, count)
+    whole = [value for value in values if value == round(value)]
+    return whole, [f"{value:,.0f}" for value in whole]
+
+
+def times(low: float, high: float, count: int) -> Ticks:
+    """Spans of time since the start, in seconds, at round places."""
+    unit = 1 if high - low < 120 else 60 if high - low < 7200 else 3600
+    values, _ = linear(low / unit, high / unit, count)
+    values = [value * unit for value in values]
+    return values, [span(value) for value in values]
+
+
+def nice(step: float) -> float:
+    """The next of 1, 2, 2.5, 5 times a power of ten."""
+    if not step > 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * 0.999)
