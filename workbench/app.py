@@ -20,6 +20,7 @@ from textual.widgets import Static
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs, find_run
 from rlhf_engine.runs.lock import is_held
+from rlhf_engine.runs.sample import printable
 from workbench.keys import APP_KEYS, bindings, read_keymap
 from workbench.screens.help import HelpScreen
 from workbench.screens.home import HomeScreen
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from workbench.screens.launch import LaunchScreen
 
 MIN_COLUMNS, MIN_LINES = 60, 16
+FORM = "form"
 
 
 class TooSmall(Screen[None]):
@@ -98,8 +100,6 @@ class WorkbenchApp(App[None]):
 
     def tell(self, text: str, severity: str = "information") -> None:
         """Notify in plain text: what is told may hold anything."""
-        from rlhf_engine.runs.sample import printable
-
         self.notify(printable(text), severity=severity, markup=False, timeout=8)  # type: ignore[arg-type]
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
@@ -152,8 +152,22 @@ class WorkbenchApp(App[None]):
         """Open the launch form; without a preset or spec, the one left behind if there is one."""
         from workbench.screens.launch import LaunchScreen
 
+        if self._form is not None and self.screen is self._form:
+            return
         self.action_runs()
-        self.push_screen(LaunchScreen(self.home, preset, spec))
+        if self._form is not None and (preset or spec):
+            self._drop_form()
+        if self._form is None:
+            self._form = LaunchScreen(self.home, preset, spec)
+            # An installed screen outlives its leaving, and so does what was typed.
+            self.install_screen(self._form, FORM)
+        self.push_screen(self._form, lambda _: self.call_later(self._drop_form))
+
+    def _drop_form(self) -> None:
+        form, self._form = self._form, None
+        if form is not None:
+            self.uninstall_screen(FORM)
+            form.remove()
 
     def action_monitor(self) -> None:
         if self._last_run is None:

@@ -52,7 +52,7 @@ OPEN_KEY = Key("runs.open", "enter", "screen.open", "Open", "Open the run's moni
 RUNS_KEYS = (
     Key("runs.new", "n", "app.new", "New", "Launch a preset"),
     Key("runs.resume", "r", "resume", "Resume", "Go on with a run that is paused or has ended"),
-    Key("runs.duplicate", "d", "duplicate", "Duplicate", "A new run from this run's spec"),
+    Key("runs.duplicate", "d", "duplicate", "Copy", "A new run from this run's spec"),
     Key("runs.stop", "x", "stop", "Stop", "Save a checkpoint and end the run; asks first"),
     Key("runs.delete", "D", "delete", "Delete", "Delete a run that has ended; asks for its name"),
     Key(
@@ -69,25 +69,6 @@ LIST_KEYS = (
     Key("list.down", "j", "cursor_down", "Down", "Next line", show=False),
     Key("list.up", "k", "cursor_up", "Up", "Line before", show=False),
 )
-FIELD_KEYS = (
-    Key("field.edit", "enter", "edit", "Edit", "Type a value, choose one, or switch it"),
-    Key("field.next_choice", "right", "choice(1)", "Next choice", "Next choice", show=False),
-    Key("field.last_choice", "left", "choice(-1)", "Choice before", "Choice before", show=False),
-)
-LAUNCH_KEYS = (
-    Key("new.launch", "ctrl+g", "launch", "Launch", "Start the runs, if everything is valid"),
-    Key("new.undo", "u", "undo", "Undo field", "Give the field its value of the preset"),
-    Key("new.copy", "y", "copy", "Copy command", "Copy the command line to the clipboard"),
-    Key("new.stage_before", "[", "stage(-1)", "Stage before", "", show=False),
-    Key("new.stage_next", "]", "stage(1)", "Next stage", "", show=False),
-    Key("new.back", "escape", "back", "Back", "Drop what was typed, after asking, and go back"),
-)
-CONFIRM_KEYS = (
-    Key("confirm.yes", "y", "answer(True)", "Yes", "Do it"),
-    Key("confirm.no", "n,escape", "answer(False)", "No", "Leave everything as it is"),
-)
-HELP_KEYS = (Key("help.close", "escape,q,?", "close", "Close", "Close the help"),)
-
 CONFIRM_KEYS = (
     Key("confirm.yes", "y", "yes", "Yes", "Do it"),
     Key("confirm.no", "n,escape", "no", "No", "Leave everything as it is"),
@@ -97,14 +78,13 @@ HELP_KEYS = (Key("help.close", "escape,q,question_mark", "close", "Close", "Clos
 
 def tables() -> dict[str, tuple[Key, ...]]:
     """Every table by the name of its screen."""
+    from workbench.screens.launch import LAUNCH_KEYS
     from workbench.screens.monitor import MONITOR_KEYS
 
     return {
         "Everywhere": APP_KEYS,
         "Runs": (OPEN_KEY, *RUNS_KEYS),
-        "Questions": CONFIRM_KEYS,
-        "Help": HELP_KEYS,
-        "New run": (*FIELD_KEYS, *LAUNCH_KEYS),
+        "New run": tuple(LAUNCH_KEYS),
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
         "Questions": (*CONFIRM_KEYS, *HELP_KEYS),

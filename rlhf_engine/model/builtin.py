@@ -126,6 +126,8 @@ def _make_tiny_llama(folder: Path, say: Say) -> None:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
+        # Wide enough that the frozen head can prefer some bytes clearly.
+        initializer_range=0.1,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -21,8 +21,8 @@ def launch(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
     resolved = ready(home, preset, name)
     ids: dict[str, str] = {}
     runs = []
-    for spec, ready in zip(preset.stages, resolved, strict=True):
-        run = create_run(home, link_stages(ready, ids))
+    for spec, named in zip(preset.stages, resolved, strict=True):
+        run = create_run(home, link_stages(named, ids))
         ids[spec.name] = run.id
         runs.append(run)
     for run in runs:

@@ -27,9 +27,9 @@ from workbench.doctor import Finding, examine
 from workbench.keys import RUNS_KEYS, bindings
 from workbench.runs_list import UNREADABLE, FilterError, RunRow, RunsList, parse_filter
 from workbench.screens.confirm import ConfirmScreen
-from workbench.screens.empty_home import EmptyHome, PresetList
-from workbench.screens.runs_table import RunsTable
-from workbench.themes import state_style
+from workbench.screens.home_empty import EmptyHome, PresetChoice
+from workbench.screens.home_gpus import gpu_line
+from workbench.screens.home_table import STATES, WIDE, RunsTable
 
 if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
@@ -47,7 +47,7 @@ class HomeScreen(Screen[None]):
         #list { height: 1fr; }
         RunsTable { height: 1fr; background: $background; }
         #none { height: 1fr; padding: 1 2; color: $text-muted; display: none; }
-        #detail { height: auto; max-height: 4; padding: 0 1; border-top: solid $panel; }
+        #detail { height: auto; max-height: 7; padding: 0 1; border-top: solid $panel; }
         #filter { display: none; height: 1; border: none; padding: 0 1; background: $surface; }
         #filter-error { display: none; padding: 0 1; color: $error; }
     }
@@ -58,6 +58,7 @@ class HomeScreen(Screen[None]):
         """The runs as they were read."""
 
         rows: list[RunRow]
+        gpus: str = ""
         problem: str = ""
 
     @dataclass
@@ -78,6 +79,7 @@ class HomeScreen(Screen[None]):
         self._home = home
         self._list = RunsList(home)
         self._rows: list[RunRow] | None = None
+        self._gpus = ""
         self._problem = ""
         self._keep: Callable[[Sequence[RunRow]], list[RunRow]] = list
         self._reading = False
@@ -86,7 +88,7 @@ class HomeScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static(id="title")
         with Vertical(id="list"):
-            yield RunsTable()
+            yield RunsTable("runs")
             yield Static(id="none")
             yield Static(id="detail")
         yield EmptyHome()
@@ -112,22 +114,23 @@ class HomeScreen(Screen[None]):
     @work(thread=True, group="read")
     def _read(self) -> None:
         try:
-            listed = self.Listed(self._list.read())
+            listed = self.Listed(self._list.read(), gpu_line())
         except OSError as error:
-            listed = self.Listed([], f"the runs cannot be read: {error}")
+            listed = self.Listed([], problem=f"the runs cannot be read: {error}")
         finally:
             self._reading = False
         self.post_message(listed)
 
     @on(Listed)
     def _take(self, event: Listed) -> None:
-        self._rows, self._problem = event.rows, event.problem
+        self._rows, self._gpus, self._problem = event.rows, event.gpus, event.problem
         self._show()
 
     def _recolour(self, _: Theme) -> None:
         self._show(redraw=True)
 
-    def on_resize(self, _: Resize) -> None:
+    def on_resize(self, event: Resize) -> None:
+        self.query_one(Footer).show_command_palette = event.size.width >= WIDE
         self.call_after_refresh(self._show)
 
     @property
@@ -149,7 +152,9 @@ class HomeScreen(Screen[None]):
         self._table.display = bool(kept)
         said = self._problem or "no run fits this filter; esc shows all"
         none.update(Content(printable(said)))
-        self._table.show(kept, time.time(), redraw)
+        self._table.show(kept, self._table.size.width or self.size.width, time.time())
+        if redraw:
+            self._table.repaint()
         self._show_title(kept)
         self._show_detail()
 
@@ -158,7 +163,7 @@ class HomeScreen(Screen[None]):
         if page.display != empty or listed.display == empty:
             page.display, listed.display = empty, not empty
             if empty:
-                self.query_one(PresetList).focus()
+                self.query_one(PresetChoice).focus()
             elif self.focused is None or not self.focused.display or self.focused in page.query():
                 self._table.focus()
         if empty and not self._examined:
@@ -181,18 +186,18 @@ class HomeScreen(Screen[None]):
             words.append(f"{running} running")
         self.query_one("#title", Static).update(
             Content.assemble(
-                ("RLHF Workbench", "bold"), "  ", " · ".join(words), "  ", str(self._home)
+                ("RLHF Workbench", "bold"), "  ", " · ".join(words), "  ", printable(self._gpus)
             )
         )
 
     @on(DataTable.RowHighlighted)
     def _show_detail(self) -> None:
-        row = self._table.chosen
+        row = self._table.current
         detail = self.query_one("#detail", Static)
         detail.display = row is not None
         if row is not None:
-            style = state_style(row.state.word, self.app.current_theme)
-            lines = [Content.assemble((row.state.word, style), f" · {printable(row.id)}")]
+            _, colour = STATES.get(row.state.word, ("", "foreground"))
+            lines = [Content.assemble((row.state.word, f"${colour}"), f" · {printable(row.id)}")]
             lines += [Content(text) for text in (row.figures, advice(row)) if text]
             detail.update(Content("\n").join(lines))
 
@@ -209,7 +214,7 @@ class HomeScreen(Screen[None]):
         self._bench.open_form(preset=event.option_id)
 
     def _chosen(self) -> RunRow | None:
-        row = self._table.chosen if self._table.display else None
+        row = self._table.current if self._table.display else None
         if row is None:
             self._bench.tell("choose a run first")
         return row

@@ -1,8 +1,10 @@
 """What a home without runs shows: presets to start with, and what the machine lacks."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import OptionList, Static
@@ -34,7 +36,9 @@ def _about(name: str) -> str:
 
 
 class PresetChoice(OptionList):
-    BINDINGS = bindings(LIST_KEYS)
+    """Presets, one line each; enter opens the launch form."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(LIST_KEYS)]
 
 
 class EmptyHome(VerticalScroll):
@@ -60,9 +64,7 @@ class EmptyHome(VerticalScroll):
         offers = offered_presets()
         width = 2 + max((len(name) for name, _ in offers), default=0)
         self.query_one(PresetChoice).add_options(
-            Option(
-                Content.assemble((f"{name:<{width}}", "bold"), printable(about)), id=name
-            )
+            Option(Content.assemble((f"{name:<{width}}", "bold"), printable(about)), id=name)
             for name, about in offers
         )
 

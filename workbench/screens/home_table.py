@@ -3,9 +3,11 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from rich.text import Text
+from textual.binding import BindingType
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 
@@ -29,8 +31,10 @@ STATES = {
     "unreadable": ("!", "error"),
 }
 Cell = tuple[str, str]
-NAME_WIDTH, WIDE_NAME_WIDTH, NOW_WIDTH = 23, 28, 20
 WIDE = 100
+NAME_WIDTH, NOW_WIDTH = 28, 20
+# Below this the stage goes, so that names can still be told apart.
+WITH_STAGE = 76
 
 
 @dataclass(frozen=True)
@@ -43,25 +47,32 @@ class _Column:
 def _columns(width: int) -> list[_Column]:
     """The columns that fit; each width holds a blank to the next column."""
     wide = width >= WIDE
-    spare = max(0, width - (WIDE + 18 if wide else 80))
-    columns = [
+    fixed = [
         _Column("STATE", 17),
         _Column("STAGE", 9),
-        _Column("NAME", (WIDE_NAME_WIDTH if wide else NAME_WIDTH) + (0 if wide else spare)),
+        _Column("NAME", NAME_WIDTH),
         _Column("STEP", 14 if wide else 10, right=True),
         _Column("KL", 8 if wide else 7, right=True),
         _Column("SCORE", 8 if wide else 7, right=True),
         _Column("AGE", 6 if wide else 5, right=True),
     ]
     if wide:
-        columns += [_Column(" DEVICE", 8), _Column("NOW", NOW_WIDTH + spare)]
-    return columns
+        fixed += [_Column(" DEVICE", 8), _Column("NOW", NOW_WIDTH)]
+    elif width < WITH_STAGE:
+        del fixed[1]
+    # The last column of a wide table takes what is left, the name in a narrow one.
+    elastic = "NOW" if wide else "NAME"
+    spare = width - 2 - sum(column.width for column in fixed)
+    return [
+        replace(column, width=max(12, column.width + spare)) if column.label == elastic else column
+        for column in fixed
+    ]
 
 
 class RunsTable(DataTable[Text]):
     """Shows the rows given to `show`; `current` is the run under the cursor."""
 
-    BINDINGS = bindings((OPEN_KEY, *LIST_KEYS))
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings((OPEN_KEY, *LIST_KEYS))]
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id, cursor_type="row", cell_padding=0, zebra_stripes=False)
@@ -125,24 +136,19 @@ def _cells(
     row: RunRow, rows: Sequence[RunRow], index: int, columns: list[_Column], now: float
 ) -> list[Cell]:
     sign, colour = STATES.get(row.state.word, ("?", "foreground"))
-    quiet = "foreground" if not row.state.ended else "text-muted"
-    wide = len(columns) > 7
-    step = _step(row, wide)
-    values = [
-        (f"{sign} {row.state.word}", colour),
-        (row.stage, quiet),
-        (_branch(rows, index) + row.name, "foreground"),
-        (step, quiet),
-        (figure(row.kl), "foreground"),
-        (figure(row.score, signed=True), "foreground"),
-        (age(now - row.created), quiet),
-        (f" {row.device}", quiet),
-        (row.now if not row.state.ended or row.state.word != "done" else row.figures, quiet),
-    ]
-    return [
-        (_fit(text, column), style)
-        for (text, style), column in zip(values, columns, strict=False)
-    ]
+    quiet = "text-muted" if row.state.ended else "foreground"
+    values = {
+        "STATE": (f"{sign} {row.state.word}", colour),
+        "STAGE": (row.stage, quiet),
+        "NAME": (_branch(rows, index) + row.name, "foreground"),
+        "STEP": (_step(row, "NOW" in {column.label for column in columns}), quiet),
+        "KL": (figure(row.kl), "foreground"),
+        "SCORE": (figure(row.score, signed=True), "foreground"),
+        "AGE": (age(now - row.created), quiet),
+        " DEVICE": (f" {row.device}", quiet),
+        "NOW": (row.figures if row.state.word == "done" else row.now, quiet),
+    }
+    return [(_fit(values[column.label][0], column), values[column.label][1]) for column in columns]
 
 
 def _fit(text: str, column: _Column) -> str:
@@ -179,7 +185,8 @@ def figure(value: float | None, signed: bool = False) -> str:
     digits = 2 if abs(value) < 100 else 0
     if abs(value) >= 1e5:
         return f"{value:.0e}"
-    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    rounded = round(value, digits) + 0.0  # never "-0.00"
+    return f"{rounded:+.{digits}f}" if signed else f"{rounded:.{digits}f}"
 
 
 def age(seconds: float) -> str:

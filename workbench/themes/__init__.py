@@ -47,20 +47,3 @@ LIGHT = Theme(
 )
 
 THEMES = (DARK, LIGHT)
-
-_STATE_COLOURS = {
-    "running": "primary",
-    "starting": "primary",
-    "done": "success",
-    "paused": "warning",
-    "not responding": "warning",
-    "failed": "error",
-    "lost": "error",
-    "unreadable": "error",
-}
-
-
-def state_style(word: str, theme: Theme) -> str:
-    """The colour of a run's state; the word itself always stands beside it."""
-    colour = getattr(theme, _STATE_COLOURS.get(word, ""), None)
-    return str(colour or "dim")

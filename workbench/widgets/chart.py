@@ -40,11 +40,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Marker:
-    """A vertical line at `x` with a word at its top."""
+    """A vertical line at `x` with a word at its top; without `line` a sign at the bottom."""
 
     x: float
     text: str
     hue: Hue
+    line: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,19 @@ class Chart(PlotextPlot):
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self._picture = Picture()
-        self._built: object = None
+        self._built: tuple[tuple[int, int], str] | None = None
 
     def show(self, picture: Picture, title: Content, subtitle: Content) -> None:
         self._picture = picture
         self.border_title, self.border_subtitle = title, subtitle
+        self._built = None
         self.refresh()
 
     def render(self) -> Text:
         size = (self.size.width, self.size.height)
         if size[0] < SMALLEST[0] or size[1] < SMALLEST[1]:
             return Text("no room")
-        key = (self._picture, size, self.app.theme)
+        key = (size, self.app.theme)
         if key != self._built:
             if not self._build(*size):
                 return Text("no data yet", style="dim")
@@ -101,6 +103,7 @@ class Chart(PlotextPlot):
         if not values:
             return False
         low, high = _range([*values, *([target] if target is not None else [])], picture.log)
+        lines = [(line, xs, [max(low, y) for y in ys]) for line, xs, ys in lines]
         plot = self.plt
         plot.clear_figure()
         plot.xaxes(True, False)
@@ -108,40 +111,43 @@ class Chart(PlotextPlot):
         plot.xlim(picture.low, picture.high)
         plot.ylim(low, high)
         choose = ticks.decades if picture.log else ticks.linear
-        plot.yticks(*choose(low, high, max(2, (height - 2) // 2)))
+        plot.yticks(*choose(low, high, max(2, height - 3 if not picture.log else height // 2)))
         along = ticks.times if picture.time else ticks.steps
-        plot.xticks(*along(picture.low, picture.high, max(2, width // 14)))
+        plot.xticks(*along(picture.low, picture.high, max(2, width // 10)))
         if target is not None:
             plot.hline(target, color=self._rgb(Hue.TARGET))
         for marker in picture.markers:
-            if picture.low <= marker.x <= picture.high:
+            if marker.line and picture.low <= marker.x <= picture.high:
                 plot.vline(marker.x, color=self._rgb(marker.hue))
         for line, xs, ys in lines:
             draw = plot.scatter if line.dots else plot.plot
             if xs:
                 marker = "•" if line.dots or len(xs) == 1 else "braille"
                 draw(xs, ys, marker=marker, color=self._rgb(line.hue))
+        for marker in picture.markers:
+            if not marker.line and picture.low <= marker.x <= picture.high:
+                self._write(marker, marker.x, low, "center")
         self._label(picture, high, width)
         return True
 
     def _label(self, picture: Picture, top: float, width: int) -> None:
-        """Write the markers' words along the top, the later of two that would overlap first."""
-        free = picture.high
+        """Write the markers' words along the top; where two would overlap, the later one."""
         cell = (picture.high - picture.low) / max(1, width - 8)
-        background = self.background_colors[1].rgb
-        for marker in sorted(picture.markers, key=lambda marker: -marker.x):
+        free = picture.high + cell
+        lines = [marker for marker in picture.markers if marker.line]
+        for marker in sorted(lines, key=lambda marker: -marker.x):
             room = cell * (len(marker.text) + 1)
             x = min(marker.x + cell, picture.high - room)
-            if marker.text and picture.low <= x and x + room <= free + cell:
-                self.plt.text(
-                    marker.text,
-                    x,
-                    top,
-                    color=self._rgb(marker.hue),
-                    background=background,
-                    alignment="left",
-                )
+            if picture.low <= marker.x <= picture.high and picture.low <= x and x + room <= free:
+                self._write(marker, x, top, "left")
                 free = x
+
+    def _write(self, marker: Marker, x: float, y: float, alignment: str) -> None:
+        background = self.background_colors[1].rgb
+        color = self._rgb(marker.hue)
+        self.plt.text(
+            marker.text, x, y, color=color, background=background, alignment=alignment
+        )
 
     def _rgb(self, hue: Hue) -> Rgb:
         dark, light = hue.value
@@ -149,7 +155,10 @@ class Chart(PlotextPlot):
 
 
 def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
+    """The ends of the y axis; few very small values do not stretch a logarithmic one."""
     low, high = min(values), max(values)
+    if log:
+        low = max(low, sorted(values)[min(len(values) - 1, 1 + len(values) // 50)] - 0.3)
     if high - low < 1e-9 * max(1.0, abs(low)):
         pad = 0.5 if log or low == 0 else abs(low) * 0.1
     else:

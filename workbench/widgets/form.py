@@ -18,6 +18,7 @@ from rlhf_engine.runs.sample import printable
 from workbench.form_model import Form, FormField
 
 EMPTY = "empty"
+LABEL, EDITOR = 22, 22
 
 
 class Choice(Select[str]):
@@ -51,20 +52,11 @@ class FieldRow(Horizontal):
     DEFAULT_CSS = """
     FieldRow {
         height: 1;
-        & > .label { width: 22; padding-left: 1; text-wrap: nowrap; text-overflow: ellipsis; }
-        & > .note {
-            width: 1fr; padding-left: 1; color: $text-muted;
-            text-wrap: nowrap; text-overflow: ellipsis;
-        }
-        & > Input, & > Choice { width: 24; }
+        & > Input, & > Choice, & > Switch { width: 22; margin-left: 22; }
         & > Switch {
-            width: 24; height: 1; border: none; padding: 0; background: transparent;
+            height: 1; border: none; padding: 0; background: transparent;
             &:focus { background-tint: $foreground 15%; }
         }
-        &:focus-within > .label { background: $primary 30%; text-style: bold; }
-        &.-changed > .label { color: $accent; }
-        &.-changed > .note { color: $accent; }
-        &.-wrong > .label, &.-wrong > .note { color: $error; }
     }
     """
 
@@ -81,8 +73,8 @@ class FieldRow(Horizontal):
         self.stage = stage
         self.field = field
         self._text = text
-        self._label = Static(classes="label")
-        self._note = Static(classes="note")
+        self._before: str | None = None
+        self._problem: str | None = None
         self.editor = self._make_editor()
 
     def _make_editor(self) -> Input | Choice | Switch:
@@ -93,9 +85,7 @@ class FieldRow(Horizontal):
         return Input(self._text, placeholder=EMPTY, compact=True)
 
     def compose(self) -> ComposeResult:
-        yield self._label
         yield self.editor
-        yield self._note
 
     def put(self, text: str) -> None:
         """Show another value in the editor."""
@@ -106,18 +96,26 @@ class FieldRow(Horizontal):
 
     def mark(self, before: str | None, problem: str | None) -> None:
         """Say that the field differs from the preset's `before`, or what is wrong with it."""
-        self.set_class(before is not None, "-changed")
-        self.set_class(problem is not None, "-wrong")
-        sign = "! " if problem else "* " if before is not None else "  "
-        self._label.update(Content(sign + self.field.label))
-        field = self.field
+        if (before, problem) != (self._before, self._problem):
+            self._before, self._problem = before, problem
+            self.refresh()
+
+    def render(self) -> Content:
+        """Label and note; the editor lies over the gap between them."""
+        before, problem, field = self._before, self._problem, self.field
         words = ["live"] if field.knob else []
         words += [field.unit] if field.unit else []
-        if problem:
-            words = [problem]
-        elif before is not None:
+        sign, style, note_style = " ", "", "$text-muted"
+        if before is not None:
+            sign, style, note_style = "*", "$accent", "$accent"
             words = [f"was {printable(before) or EMPTY}", *words]
-        self._note.update(Content(" · ".join(words)))
+        if problem:
+            sign, style, note_style = "!", "$error", "$error"
+            words = [problem]
+        focus = " bold $primary" if self.has_focus_within and not problem else ""
+        label = f"{sign} {field.label}".ljust(LABEL + EDITOR + 1)
+        note = Content(" · ".join(words)).truncate(max(1, self.size.width - len(label)), ellipsis=True)
+        return Content.assemble((label, style + focus), note.stylize(note_style))
 
     @on(Input.Changed)
     @on(Select.Changed)
@@ -131,7 +129,7 @@ class FieldRow(Horizontal):
         self.post_message(self.Typed(self, "true" if event.value else "false"))
 
 
-class FormView(VerticalScroll, can_focus=False):
+class FormView(VerticalScroll, can_focus=False, inherit_bindings=False):
     """The fields of one stage of a form, in groups."""
 
     DEFAULT_CSS = """
@@ -206,9 +204,7 @@ class FormView(VerticalScroll, can_focus=False):
             rows[min(len(rows) - 1, max(0, place))].editor.focus()
 
 
-def problem_of(
-    problems: dict[tuple[int, str], str], stage: int, field: FormField
-) -> str | None:
+def problem_of(problems: dict[tuple[int, str], str], stage: int, field: FormField) -> str | None:
     """The problem of a field or of something inside it, such as one entry of a list."""
     for (where, key), line in problems.items():
         if where == stage and (key == field.key or key.startswith(f"{field.key}.")):
@@ -222,7 +218,11 @@ def help_text(field: FormField, problem: str | None) -> Content:
     facts += [f"one of {', '.join(field.choices)}"] if field.choices else []
     facts += [field.unit] if field.unit else []
     facts += [f"live: can be changed while it runs ({field.knob})"] if field.knob else []
-    parts: list[Content | tuple[str, str]] = [(field.key, "bold"), Content("  "), Content(field.help)]
+    parts: list[Content | tuple[str, str]] = [
+        (field.key, "bold"),
+        Content("  "),
+        Content(field.help),
+    ]
     if facts:
         parts.append(("  " + " · ".join(facts), "$text-muted"))
     if problem:

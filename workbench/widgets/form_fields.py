@@ -62,8 +62,10 @@ class FormField:
             return ", ".join(value)
         if isinstance(value, list | dict):
             return _inline(value) if value else ""
-        return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(
-            value
+        return (
+            f"{value:g}"
+            if isinstance(value, float) and float(f"{value:g}") == value
+            else str(value)
         )
 
 

@@ -7,8 +7,6 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from rlhf_engine.job.errors import SpecError
-from rlhf_engine.job.presets import load_preset
 from rlhf_engine.runs.sample import printable
 from workbench.form_model import NAME, Form, Verdict
 
@@ -55,14 +53,6 @@ class StageRow(Static, can_focus=True):
             self.post_message(self.Chosen(max(0, min(count - 1, self.stage + by))))
 
 
-def preset_line(name: str) -> str:
-    """What a preset is for, or why it cannot be used."""
-    try:
-        return printable(load_preset(name).about)
-    except SpecError as error:
-        return f"cannot be used: {printable(str(error))}"
-
-
 def summary(form: Form, verdict: Verdict) -> Content:
     """Whether the form can be launched, every problem, and the changes from the preset."""
     parts: list[Content | tuple[str, str]] = []
@@ -88,6 +78,7 @@ def difference(form: Form) -> Content:
     for change in changes:
         scope = f"{change.stage}: " if change.stage else ""
         before, after = (printable(text) or "empty" for text in (change.before, change.after))
-        parts.append((f"{'\n' if parts else ''}{printable(scope)}{change.field.key}\n", "bold"))
+        gap = "\n" if parts else ""
+        parts.append((f"{gap}{printable(scope)}{change.field.key}\n", "bold"))
         parts.append(Content(f"  {before} → {after}"))
     return Content.assemble(*parts)

@@ -9,6 +9,7 @@ from rlhf_engine.runs.reader import StepRow
 
 NAN = float("nan")
 LOG_FLOOR = 1e-3
+LARGEST = 1e30
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Ema:
     _weight: float = 0.0
 
     def next(self, value: float) -> float:
-        if not math.isfinite(value):
+        if not drawable(value):
             return NAN
         self._sum = self.decay * self._sum + (1 - self.decay) * value
         self._weight = self.decay * self._weight + (1 - self.decay)
@@ -76,6 +77,11 @@ class SeriesBook:
         return series
 
 
+def drawable(value: float) -> bool:
+    """Whether a chart can show the value: finite, and far from where arithmetic overflows."""
+    return abs(value) < LARGEST
+
+
 def log_floor(value: float) -> float:
     """log10 with a floor: what is at most 1e-3, negative values too, stands on the floor."""
     return math.log10(max(value, LOG_FLOOR))
@@ -86,13 +92,13 @@ def thin(
 ) -> tuple[list[float], list[float]]:
     """At most a minimum and a maximum for each of `columns` between `low` and `high`.
 
-    `xs` must ascend. NaN and infinities become NaN, which breaks the line.
+    `xs` must ascend. What cannot be drawn becomes NaN, which breaks the line.
     """
     start, end = bisect_left(xs, low), len(xs)
     while end > start and xs[end - 1] > high:
         end -= 1
     if end - start <= columns:
-        shown = [y if math.isfinite(y) else NAN for y in ys[start:end]]
+        shown = [y if drawable(y) else NAN for y in ys[start:end]]
         return list(xs[start:end]), shown
     width = (high - low) / columns or 1.0
     found_x: list[float] = []
@@ -100,7 +106,7 @@ def thin(
     index = start
     for column in range(columns):
         stop = end if column == columns - 1 else bisect_left(xs, low + (column + 1) * width, index)
-        part = [y for y in ys[index:stop] if math.isfinite(y)]
+        part = [y for y in ys[index:stop] if drawable(y)]
         centre = low + (column + 0.5) * width
         if part:
             bottom, top = min(part), max(part)

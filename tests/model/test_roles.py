@@ -1,0 +1,154 @@
+"""Roles on one base: each equals a model that has that role alone, and none leaks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+
+from rlhf_engine.job.sections import Lora
+from rlhf_engine.model.merged import MergedCopy
+from rlhf_engine.model.roles import Roles
+from tests.tiny import KINDS, tiny_base, tiny_model
+
+IDS = torch.arange(4, 44).view(2, 20)
+ROLES = ("policy", "reference", "reward", "value")
+
+
+def stir(roles: Roles, seed: int = 0) -> None:
+    """Give every role weights of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    for role in roles.configs:
+        for parameter in roles.trained(role):
+            parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+def four_roles(folder: Path, kind: str = "llama", quantization: str = "none") -> Roles:
+    roles = Roles(tiny_base(folder, kind, quantization))
+    for index, role in enumerate(ROLES):
+        roles.add_new(role, Lora(r=4, alpha=8), index)
+    for role in ("reward", "value"):
+        roles.add_head(role)
+    stir(roles)
+    return roles
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_role_equals_a_model_with_that_adapter_alone(tmp_path: Path, kind: str) -> None:
+    roles = four_roles(tmp_path, kind)
+    for role in ROLES:
+        alone = tiny_model(kind, len(roles.base.tokenizer))
+        config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+        alone = get_peft_model(alone, config).eval()
+        weights = {
+            name.replace(".weight", ".default.weight"): tensor
+            for name, tensor in roles.adapter(role).items()
+        }
+        missing = alone.get_base_model().load_state_dict(weights, strict=False).unexpected_keys
+        assert not missing
+        backbone = getattr(alone.get_base_model(), roles.base.model.base_model_prefix)
+        expected = backbone(input_ids=IDS, use_cache=False).last_hidden_state
+        torch.testing.assert_close(roles.hidden(role, IDS), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_role_without_adapter_is_the_bare_base(tmp_path: Path) -> None:
+    roles = four_roles(tmp_path)
+    bare = tiny_model("llama", len(roles.base.tokenizer)).eval()
+    expected = bare.model(input_ids=IDS, use_cache=False).last_hidden_state
+    torch.testing.assert_close(roles.hidden("bare", IDS), expected)
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+@pytest.mark.parametrize("role", ROLES)
+def test_gradients_reach_their_own_role_only(tmp_path: Path, role: str, quantization: str) -> None:
+    roles = four_roles(tmp_path, quantization=quantization)
+    roles.freeze(*ROLES)
+    loss = roles.hidden(role, IDS).pow(2).mean()
+    if role in roles.heads:
+        loss = loss + roles.scalar(role, roles.hidden(role, IDS)).mean()
+    loss.backward()
+    for other in ROLES:
+        grads = [p.grad is not None and bool(p.grad.any()) for p in roles.trained(other)]
+        assert all(grads) if other == role else not any(grads), other
+    assert all(p.grad is None for n, p in roles.base.model.named_parameters() if "lora" not in n)
+
+
+def test_an_error_inside_a_role_brings_the_one_before_back(tmp_path: Path) -> None:
+    roles = four_roles(tmp_path)
+    before = roles.hidden("bare", IDS)
+    with pytest.raises(ZeroDivisionError), roles.using("policy"):
+        _ = 1 / 0
+    with roles.using("bare"), roles.using("policy"):
+        pass
+    assert torch.equal(roles.hidden("bare", IDS), before)
+
+
+def test_added_parameters_stay_under_three_per_cent_of_a_real_base(tmp_path: Path) -> None:
+    roles = four_roles(tmp_path)
+    added = sum(p.numel() for role in ROLES for p in roles.trained(role))
+    linear = sum(
+        p.numel() for n, p in roles.base.model.named_parameters() if "proj" in n and "lora" not in n
+    )
+    ranks = sum(
+        4 * (p.shape[0] + p.shape[1])
+        for n, p in roles.base.model.named_parameters()
+        if "proj" in n and "lora" not in n
+    )
+    assert added == 4 * ranks + 2 * roles.hidden_size
+    assert linear > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_merged_copy_speaks_as_the_role_and_leaves_no_trace(tmp_path: Path, kind: str) -> None:
+    roles = four_roles(tmp_path, kind)
+    merged = MergedCopy(roles)
+    before = {name: tensor.clone() for name, tensor in roles.base.model.state_dict().items()}
+    for role in ("policy", "reference", "policy"):
+        expected = roles.hidden(role, IDS)
+        with merged.using(role):
+            seen = roles.backbone(input_ids=IDS, use_cache=False).last_hidden_state
+        torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-4)
+    after = roles.base.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def adapter_gradients(roles: Roles) -> list[Tensor]:
+    for parameter in roles.trained("policy"):
+        parameter.grad = None
+    roles.hidden("policy", IDS).pow(2).mean().backward()
+    return [p.grad.clone() for p in roles.trained("policy") if p.grad is not None]
+
+
+def test_quantized_gradients_survive_an_evaluation_and_a_save(tmp_path: Path) -> None:
+    """bitsandbytes repacks 4-bit weights for CPU inference and would silently break these."""
+    roles = four_roles(tmp_path, quantization="nf4")
+    roles.freeze("policy")
+    before = adapter_gradients(roles)
+    roles.base.model.eval()
+    with torch.no_grad():
+        roles.hidden("policy", IDS)
+        with MergedCopy(roles).using("policy"):
+            roles.backbone(input_ids=IDS, use_cache=False)
+    roles.base.model.state_dict()
+    after = adapter_gradients(roles)
+    assert before
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_quantized_gradients_equal_those_of_a_dequantized_base(tmp_path: Path) -> None:
+    from bitsandbytes.functional import dequantize_4bit
+
+    roles = four_roles(tmp_path / "a", quantization="nf4")
+    plain = four_roles(tmp_path / "b")
+    quantized = dict(roles.base.model.named_modules())
+    for name, module in plain.base.model.named_modules():
+        weight = getattr(quantized.get(name), "weight", None)
+        if type(weight).__name__ == "Params4bit":
+            module.weight.data.copy_(dequantize_4bit(weight.data, weight.quant_state))
+    for each in (roles, plain):
+        stir(each)
+        each.freeze("policy")
+    for a, b in zip(adapter_gradients(roles), adapter_gradients(plain), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)

@@ -1,0 +1,83 @@
+"""The lines above the charts: which run, its state, its phase."""
+
+from textual.content import Content
+
+from rlhf_engine.runs.sample import printable
+from rlhf_engine.runs.state import RunState
+from workbench.commands.text import cells, clip, of_total, progress_text
+from workbench.feed import Snapshot
+from workbench.format import bar, short, span
+
+RECENT = 20
+BAR_CELLS = 20
+DOTS = {
+    "running": ("●", "$primary"),
+    "paused": ("‖", "$accent"),
+    "waiting": ("○", "$text-muted"),
+    "queued": ("○", "$text-muted"),
+    "starting": ("○", "$text-muted"),
+    "done": ("✓", "$primary"),
+    "stopped": ("■", "$text-muted"),
+    "cancelled": ("■", "$text-muted"),
+}
+ALARM = ("✗", "bold $error")
+
+
+def seconds_per_step(snapshot: Snapshot) -> float | None:
+    """The mean of the last steps; None before the first one."""
+    recent = [row.metrics["seconds"] for row in snapshot.steps[-RECENT:] if "seconds" in row.metrics]
+    return sum(recent) / len(recent) if recent else None
+
+
+def title_line(name: str, stage: str, snapshot: Snapshot, frozen: bool, width: int) -> Content:
+    """Name, state in a sign and a word, step, speed, ETA; what does not fit goes from the end."""
+    state = snapshot.state
+    dot, style = DOTS.get(state.word, ALARM)
+    parts = [f"step {of_total(state.step, state.total)}"] if state.step or state.total else []
+    if state.total:
+        parts.append(f"{100 * state.step / state.total:.0f}%")
+    seconds = seconds_per_step(snapshot)
+    if seconds is not None:
+        parts.append(f"{short(seconds)} s/step")
+        if state.total and not state.ended:
+            parts.append(f"ETA {span((state.total - state.step) * seconds)}")
+    if frozen:
+        parts.insert(0, "DISPLAY FROZEN (f)")
+    head = f" {clip(name, 40)}  {stage}  "
+    room = width - cells(head) - cells(state.word) - 4
+    while parts and cells("   ".join(parts)) > room:
+        parts.pop()
+    return Content.assemble(
+        (head, "bold"), (f"{dot} {state.word}", style), "   ", "   ".join(parts)
+    )
+
+
+def phase_line(snapshot: Snapshot, width: int) -> Content:
+    """What the engine does now with its measure, or how the run ended and what to do."""
+    if snapshot.problem:
+        return Content.styled(f" {clip(snapshot.problem, width - 2)}", "bold $error")
+    progress, state = snapshot.progress, snapshot.state
+    if state.word == "running" and progress is not None:
+        measure = f"{bar(progress.done, progress.total, BAR_CELLS)} " if progress.total else ""
+        text = clip(progress_text(progress), width - BAR_CELLS - 3)
+        return Content.assemble(" ", (measure, "$primary"), text)
+    return Content.styled(f" {clip(_told(state), width - 2)}", "$text-muted")
+
+
+def _told(state: RunState) -> str:
+    words = printable(state.detail) or state.word
+    if state.word == "paused":
+        words += " · p goes on"
+    if state.word in ("failed", "lost"):
+        words += " · L shows its log"
+    return words
+
+
+def event_line(snapshot: Snapshot, width: int) -> Content:
+    """The newest thing that happened; warnings and errors by their word too."""
+    if not snapshot.events:
+        return Content("")
+    event = snapshot.events[-1]
+    loud = event.level != "info"
+    text = f" step {event.step} · {event.level + ': ' if loud else ''}{event.text}"
+    return Content.styled(" " + clip(text, width - 2), "bold $accent" if loud else "$text-muted")
