@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -90,6 +91,7 @@ def _escaped(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+@cache
 def form_fields(model: type[Section], path: tuple[str, ...] = ()) -> list[FormField]:
     """Every field that a person can edit, what all runs share last.
 

@@ -28,7 +28,8 @@ def short(value: float | None, digits: int = 3) -> str:
 
 def exact(value: float) -> str:
     """A knob's value as a person would type it: up to six significant digits."""
-    return f"{value:.6g}"
+    digits, _, power = f"{value:.6g}".partition("e")
+    return f"{digits}e{int(power)}" if power else digits
 
 
 def span(seconds: float | None) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
 
 REFRESH_SECONDS = 1.0
+NEED_RUNS = ("open", "resume", "duplicate", "stop", "delete", "filter", "clear")
 
 
 class HomeScreen(Screen[None]):
@@ -162,6 +163,7 @@ class HomeScreen(Screen[None]):
         page, listed = self.query_one(EmptyHome), self.query_one("#list")
         if page.display != empty or listed.display == empty:
             page.display, listed.display = empty, not empty
+            self.refresh_bindings()
             if empty:
                 self.query_one(PresetChoice).focus()
             elif self.focused is None or not self.focused.display or self.focused in page.query():
@@ -200,6 +202,9 @@ class HomeScreen(Screen[None]):
             lines = [Content.assemble((row.state.word, f"${colour}"), f" · {printable(row.id)}")]
             lines += [Content(text) for text in (row.figures, advice(row)) if text]
             detail.update(Content("\n").join(lines))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return bool(self._rows) or action not in NEED_RUNS
 
     def action_open(self) -> None:
         if row := self._chosen():

@@ -16,16 +16,15 @@ from rlhf_engine.runs.sample import printable
 from workbench.doctor import Finding
 from workbench.keys import LIST_KEYS, bindings
 
+# What a newcomer should try first.
 FIRST = ("demo", "smoke")
-OFFERED = 3
 
 
 def offered_presets() -> list[tuple[str, str]]:
-    """The presets to begin with and what each is about; one that is broken says how."""
-    names = preset_files()
-    first = [name for name in FIRST if name in names]
-    chosen = (first + [name for name in names if name not in FIRST])[:OFFERED]
-    return [(name, _about(name)) for name in chosen]
+    """Every shipped preset and what it is about; one that is broken says how."""
+    names = list(preset_files())
+    names.sort(key=lambda name: (name not in FIRST, name))
+    return [(name, _about(name)) for name in names]
 
 
 def _about(name: str) -> str:
@@ -47,7 +46,11 @@ class EmptyHome(VerticalScroll):
     DEFAULT_CSS = """
     EmptyHome {
         padding: 1 2; height: 1fr;
-        PresetChoice { height: auto; margin: 1 0; border: round $primary; }
+        PresetChoice {
+            height: auto; max-height: 1fr; margin: 1 0; background: $background;
+            text-wrap: nowrap; text-overflow: ellipsis;
+            &, &:focus { border: round $primary; border-title-color: $primary; }
+        }
         #findings { color: $text-muted; height: auto; }
     }
     """
@@ -67,6 +70,7 @@ class EmptyHome(VerticalScroll):
             Option(Content.assemble((f"{name:<{width}}", "bold"), printable(about)), id=name)
             for name, about in offers
         )
+        self.query_one(PresetChoice).highlighted = 0
 
     def show_findings(self, findings: Sequence[Finding]) -> None:
         """Show what doctor found, apart from what is in order."""

@@ -52,20 +52,16 @@ class LaunchScreen(Screen[None]):
     DEFAULT_CSS = """
     LaunchScreen {
         & > Select { display: none; }
-        #left { width: 26; border: round $primary 40%; &:focus-within { border: round $primary; } }
+        #left { width: 25; border: round $primary 40%; }
         #presets {
             height: auto; max-height: 60%; border: none; padding: 0; background: transparent;
         }
         #about { height: 1fr; padding: 1 1 0 1; color: $text-muted; }
-        #middle {
-            width: 1fr; border: round $primary 40%;
-            &:focus-within { border: round $primary; }
-        }
+        #middle { width: 1fr; border: round $primary 40%; }
         FormView { height: 1fr; }
         #help { height: auto; max-height: 5; padding: 0 1; border-top: solid $primary 40%; }
         #right {
             width: 34; border: round $primary 40%; padding: 0 1;
-            &:focus-within { border: round $primary; }
         }
         #facts { height: 1fr; }
         .title { color: $text-muted; margin-top: 1; }
@@ -186,8 +182,10 @@ class LaunchScreen(Screen[None]):
 
     @on(FieldRow.Typed)
     def _typed(self, event: FieldRow.Typed) -> None:
-        if self.form and event.row.is_attached:
-            self.form.type(event.row.stage, event.row.field, event.text)
+        row, form = event.row, self.form
+        # An editor also reports the value that it is mounted with.
+        if form and row.form is form and event.text != form.text(row.stage, row.field):
+            form.type(row.stage, row.field, event.text)
             self._judge()
 
     @on(Input.Changed, "#name")

@@ -18,7 +18,7 @@ from rlhf_engine.runs.sample import printable
 from workbench.form_model import Form, FormField
 
 EMPTY = "empty"
-LABEL, EDITOR = 22, 22
+LABEL, EDITOR = 22, 20
 
 
 class Choice(Select[str]):
@@ -52,7 +52,7 @@ class FieldRow(Horizontal):
     DEFAULT_CSS = """
     FieldRow {
         height: 1;
-        & > Input, & > Choice, & > Switch { width: 22; margin-left: 22; }
+        & > Input, & > Choice, & > Switch { width: 20; margin-left: 22; }
         & > Switch {
             height: 1; border: none; padding: 0; background: transparent;
             &:focus { background-tint: $foreground 15%; }
@@ -68,11 +68,12 @@ class FieldRow(Horizontal):
             self.row = row
             self.text = text
 
-    def __init__(self, stage: int, field: FormField, text: str) -> None:
+    def __init__(self, form: Form, stage: int, field: FormField) -> None:
         super().__init__()
+        self.form = form
         self.stage = stage
         self.field = field
-        self._text = text
+        self._text = form.text(stage, field)
         self._before: str | None = None
         self._problem: str | None = None
         self.editor = self._make_editor()
@@ -105,6 +106,7 @@ class FieldRow(Horizontal):
         before, problem, field = self._before, self._problem, self.field
         words = ["live"] if field.knob else []
         words += [field.unit] if field.unit else []
+        words += ["on" if self.editor.value else "off"] if field.is_switch else []
         sign, style, note_style = " ", "", "$text-muted"
         if before is not None:
             sign, style, note_style = "*", "$accent", "$accent"
@@ -126,6 +128,7 @@ class FieldRow(Horizontal):
     @on(Switch.Changed)
     def _switched(self, event: Switch.Changed) -> None:
         event.stop()
+        self.refresh()
         self.post_message(self.Typed(self, "true" if event.value else "false"))
 
 
@@ -161,7 +164,7 @@ class FormView(VerticalScroll, can_focus=False, inherit_bindings=False):
             title.set_class(place == 0, "-first")
             yield title
             for field in fields:
-                yield FieldRow(stage, field, form.text(stage, field))
+                yield FieldRow(form, stage, field)
 
     @property
     def rows(self) -> list[FieldRow]:

@@ -41,9 +41,11 @@ class StageRow(Static, can_focus=True):
             wrong = any(where == place and key not in (NAME, "") for where, key in verdict.problems)
             changed = any(where == place for where, _ in form.typed)
             sign = "!" if wrong else "*" if changed else ""
-            name = f" {sign}{printable(spec.name)} "
-            style = "bold reverse" if place == stage else "$error" if wrong else ""
-            parts += [Content(" → ")] if place else []
+            name = f"{sign}{printable(spec.name)}"
+            name = f"[{name}]" if place == stage else f" {name} "
+            style = "$error" if wrong else "$accent" if changed else ""
+            style += " bold reverse" if place == stage else ""
+            parts += [Content("→")] if place else []
             parts.append((name, style))
         self.update(Content.assemble(*parts))
 

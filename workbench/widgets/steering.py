@@ -82,7 +82,10 @@ class Steering:
         """What is staged, what waits, and the answer to what was sent last."""
         lines = [Status("refused", self.problem)] if self.problem else []
         if self.staged:
-            values = ", ".join(f"{name} {exact(value)}" for name, value in self.staged.items())
+            values = ", ".join(
+                f"{name} {exact(self.value(name, snapshot))} → {exact(value)}"
+                for name, value in self.staged.items()
+            )
             lines.append(Status("staged", f"staged {values}: enter sends, esc drops"))
         lines += [self._waiting(command, snapshot) for command in self.open(snapshot)]
         if self.sent and (answer := self._answer(self.sent[-1], snapshot)):

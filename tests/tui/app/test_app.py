@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.fakes import FakeEngine, make_run
 from tests.tui.app.conftest import LaunchScreen, MonitorScreen, Told
 from tests.tui.app.seen import seen, settle
@@ -128,14 +130,16 @@ async def test_small_terminal_says_what_it_needs(several: Path) -> None:
         assert "killed" in seen(app)
 
 
-async def test_leaving_says_that_engines_go_on(home: Path) -> None:
+async def test_leaving_says_that_engines_go_on(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = make_run(home, name="busy")
     with FakeEngine(run):
         app = WorkbenchApp(home)
         async with app.run_test() as pilot:
             await settle(pilot)
             await pilot.press("q")
-        assert "1 run goes on" in str(app._exit_renderables[0])
+        assert "1 run goes on" in capsys.readouterr().err
 
 
 async def test_themes_differ_and_are_ours(several: Path) -> None:

@@ -127,7 +127,7 @@ async def test_delete_wants_the_name_typed(several: Path) -> None:
         assert "that is not killed" in seen(app)
         await pilot.press(*"ed", "enter")
         await settle(pilot)
-        assert [run.id[16:] for run in all_runs(several)][0] == "held"
+        assert next(run.id[16:] for run in all_runs(several)) == "held"
         assert names(app)[0] == "held"
 
 
@@ -218,12 +218,13 @@ async def test_running_run_is_followed(home: Path) -> None:
 
 async def test_hostile_names_and_errors_are_only_text(home: Path) -> None:
     run = ended(home, "20260301-110000", "x", "failed", "[/b] \x1b]2;owned\x07 [red]boom")
-    run.path.rename(run.path.with_name("20260301-110000-[/b][red]\x1b]2;owned"))
+    run.path.rename(run.path.with_name("20260301-110000-[b][red]\x1b]2;owned"))
     app = WorkbenchApp(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         shown = seen(app)
-        assert "[/b][red]␛]2;owned" in shown
+        assert "[b][red]␛]2;owned" in shown
+        assert "[/b] ␛]2;owned␇ [red]boom" in shown
         assert "\x1b" not in shown
         await pilot.press("x", "r", "D")
         assert "\x1b" not in seen(app)

@@ -20,7 +20,14 @@ async def test_several(several: Path, size: tuple[int, int], snapshot: SnapshotA
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_empty(home: Path, size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
+async def test_empty(
+    home: Path,
+    size: tuple[int, int],
+    snapshot: SnapshotAssertion,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offers = [("demo", "The whole pipeline. " * 8), ("smoke", "A minute of PPO with a [/rule].")]
+    monkeypatch.setattr("workbench.screens.home_empty.offered_presets", lambda: offers)
     app = WorkbenchApp(home)
     async with app.run_test(size=size) as pilot:
         await settle(pilot)

@@ -1,0 +1,209 @@
+"""Every stage in a real process: it learns, it hands on, and a killed run repeats itself."""
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from rlhf_engine.runs.directory import RunDir
+from rlhf_engine.runs.launch import start_engine
+from rlhf_engine.runs.reader import StoreReader
+from rlhf_engine.runs.state import run_state
+from tests.engine.conftest import Lab
+
+PAIRS = Path(__file__).parents[3] / "shared" / "data" / "hh_harmless_1200.jsonl.gz"
+
+PIPELINE = """
+name = "tiny"
+device = "cpu"
+threads = 1
+[model]
+dtype = "fp32"
+[checkpoints]
+every = 2
+[[stages]]
+stage = "sft"
+policy = "builtin:tiny-llama"
+[stages.data]
+path = "builtin:demo-demonstrations"
+max_rows = 40
+eval_rows = 8
+max_tokens = 128
+[stages.lora]
+r = 4
+[stages.sft.batches]
+batch_size = 4
+micro_batch_size = 2
+[stages.sft.optimizer]
+lr = 0.01
+schedule = "cosine"
+warmup_steps = 2
+[[stages]]
+stage = "collect"
+policy = "stage:sft"
+[stages.data]
+path = "builtin:demo-prompts"
+max_rows = 24
+max_prompt_tokens = 32
+[stages.reward]
+score = "rule:vowels"
+[stages.collect]
+prompts_per_step = 4
+[stages.collect.sampling]
+max_new_tokens = 12
+[[stages]]
+stage = "reward"
+policy = "stage:sft"
+[stages.data]
+path = "stage:collect"
+eval_rows = 6
+max_tokens = 96
+[stages.reward.batches]
+epochs = 4
+batch_size = 6
+micro_batch_size = 2
+[stages.reward.optimizer]
+lr = 0.01
+[[stages]]
+stage = "ppo"
+policy = "stage:sft"
+[stages.data]
+path = "builtin:demo-prompts"
+max_rows = 60
+eval_rows = 8
+max_prompt_tokens = 32
+[stages.reward]
+score = "stage:reward"
+gold = ["rule:vowels"]
+[stages.ppo]
+steps = 6
+batch_size = 8
+epochs = 2
+minibatches = 2
+micro_batch_size = 2
+missing_eos = "none"
+[stages.ppo.sampling]
+max_new_tokens = 12
+[stages.ppo.optimizer]
+lr = 0.005
+[[stages]]
+stage = "evaluate"
+policy = "stage:sft"
+[stages.data]
+path = "builtin:demo-heldout"
+max_rows = 12
+max_prompt_tokens = 32
+[stages.reward]
+score = "stage:reward"
+gold = ["rule:vowels"]
+[stages.evaluate]
+against = ["stage:ppo"]
+prompts_per_step = 4
+bootstrap = 200
+[stages.evaluate.sampling]
+max_new_tokens = 12
+"""
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(PIPELINE)
+    return path
+
+
+def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
+    lab: Lab, pipeline: Path
+) -> None:
+    """The whole chain twice: once in peace, once with every engine killed at random moments."""
+    calm = lab.start_all(pipeline, name="calm")
+    for run in calm:
+        assert lab.ended(run).word == "done", run_state(run).detail
+    chance = random.Random(0)
+    harried = lab.start_all(pipeline, name="harried")
+    for run in harried:
+        harry(lab, run, chance)
+        assert run_state(run).word == "done", run_state(run).detail
+    for a, b in zip(calm, harried, strict=True):
+        assert lab.figures(a) == lab.figures(b), a.id
+
+    sft, collect, reward, ppo, evaluate = calm
+    losses = [row.metrics["loss"] for row in lab.steps(sft)]
+    assert losses[-1] < losses[0] - 0.3
+    assert "eval_loss" in lab.steps(sft)[-1].metrics
+    pairs = [json.loads(s) for s in (collect.output / "pairs.jsonl").read_text().splitlines()]
+    assert pairs
+    assert all(pair["chosen_score"] > pair["rejected_score"] for pair in pairs)
+    assert {"loss", "accuracy", "margin", "eval_accuracy"} <= lab.steps(reward)[-1].metrics.keys()
+    first = lab.steps(ppo)[0].metrics
+    assert first["kl"] == 0.0
+    assert first["first_ratio_error"] <= 1e-5
+    assert abs(first["score"]) < 1e-5, "scores are normalised on the starting policy's batch"
+    with StoreReader.open(evaluate.store) as reader:  # type: ignore[union-attr]
+        result = json.loads(reader.facts()["result"])
+    assert [row["policy"] for row in result["rows"]] == ["sft", "ppo"]
+    assert result["rows"][0]["kl"] == 0.0
+    gold = next(d for d in result["differences"] if d["metric"] == "gold")
+    assert gold["low"] <= gold["mean"] <= gold["high"]
+    assert (ppo.output / "README.md").read_text().count(sft.id) >= 1
+
+
+def harry(lab: Lab, run: RunDir, chance: random.Random) -> None:
+    """Kill a run twice at random moments of its work, and resume it."""
+    for _ in range(2):
+        lab.until(lambda: run_state(run).ended or run_state(run).word == "running", "work")
+        time.sleep(chance.uniform(3.0, 9.0))
+        if run_state(run).ended:
+            break
+        lab.kill(run)
+        if run_state(run).word == "lost":
+            start_engine(run)
+    lab.ended(run)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("ppo.advantage=rloo",),
+        ("ppo.advantage=grpo", "ppo.kl.estimator=k3"),
+        ("ppo.advantage=dr_grpo",),
+        ("ppo.value=shared", "ppo.whiten_rewards=true"),
+        ("model.quantization=nf4", "ppo.normalise_score=mean_std"),
+        ("model.dtype=bf16", "ppo.kl.controller=adaptive"),
+    ],
+)
+def test_ppo_in_its_other_forms(lab: Lab, overrides: tuple[str, ...]) -> None:
+    run = lab.start("smoke", "ppo.steps=3", "ppo.batch_size=8", *overrides)
+    assert lab.ended(run).word == "done", run_state(run).detail
+    rows = lab.steps(run)
+    assert all(row.metrics["first_ratio_error"] <= 1e-5 for row in rows)
+    assert rows[0].metrics["kl"] == 0.0
+    assert rows[-1].metrics["kl"] != 0.0
+    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
+        assert not [e for e in reader.events() if e.level == "warn"]
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_sft_on_a_quantized_base(lab: Lab, pipeline: Path, quantization: str) -> None:
+    run = lab.start(pipeline, f"sft:model.quantization={quantization}", "sft.batches.max_steps=4")
+    assert lab.ended(run).word == "done", run_state(run).detail
+    rows = lab.steps(run)
+    assert rows[-1].metrics["loss"] < rows[0].metrics["loss"]
+
+
+@pytest.mark.skipif(not PAIRS.is_file(), reason="the preference pairs are not beside the checkout")
+def test_real_preference_pairs_train_a_reward_model_without_conversion(
+    lab: Lab, tmp_path: Path
+) -> None:
+    preset = tmp_path / "reward.toml"
+    preset.write_text(
+        'stage = "reward"\npolicy = "builtin:tiny-llama"\nthreads = 1\ndevice = "cpu"\n'
+        '[model]\ndtype = "fp32"\n[data]\npath = "pairs"\neval_rows = 100\nmax_tokens = 256\n'
+        "max_prompt_tokens = 128\n"
+        "[reward.batches]\nmax_steps = 5\n"
+    )
+    run = lab.start(preset, f"data.path={PAIRS}")
+    assert lab.ended(run).word == "done", run_state(run).detail
+    assert "eval_accuracy" in lab.steps(run)[-1].metrics
