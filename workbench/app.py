@@ -122,7 +122,9 @@ class WorkbenchApp(App[None]):
             )
 
     def on_resize(self, event: events.Resize) -> None:
-        width, height = event.size
+        self._guard(*event.size)
+
+    def _guard(self, width: int, height: int) -> None:
         small = width < MIN_COLUMNS or height < MIN_LINES
         if isinstance(self.screen, TooSmall):
             if small:
@@ -161,7 +163,12 @@ class WorkbenchApp(App[None]):
             self._form = LaunchScreen(self.home, preset, spec)
             # An installed screen outlives its leaving, and so does what was typed.
             self.install_screen(self._form, FORM)
-        self.push_screen(self._form, lambda _: self.call_later(self._drop_form))
+        self.push_screen(self._form, self._form_closed)
+        self._guard(*self.size)
+
+    def _form_closed(self, _: None) -> None:
+        # The form can go only once it has left the stack.
+        self.call_later(self._drop_form)
 
     def _drop_form(self) -> None:
         form, self._form = self._form, None
@@ -175,10 +182,16 @@ class WorkbenchApp(App[None]):
         elif not self._last_run.spec_file.exists():
             self.tell(f"{self._last_run.id} was deleted")
         else:
-            self.open_monitor(self._last_run)
+            self._show_monitor(self._last_run)
 
     def open_monitor(self, run: RunDir) -> None:
-        """Show a run's live monitor."""
+        """Show a run's live monitor; a form that opens it has done its work."""
+        done_with_form = self._form is not None and self.screen is self._form
+        self._show_monitor(run)
+        if done_with_form:
+            self._drop_form()
+
+    def _show_monitor(self, run: RunDir) -> None:
         from workbench.screens.monitor import MonitorScreen
 
         if isinstance(self.screen, MonitorScreen) and self._last_run == run:
@@ -186,6 +199,7 @@ class WorkbenchApp(App[None]):
         self._last_run = run
         self.action_runs()
         self.push_screen(MonitorScreen(run))
+        self._guard(*self.size)
 
     def action_leave(self) -> None:
         """Leave the screens, and say which engines go on."""

@@ -86,6 +86,10 @@ class RunFeed:
 
     def look(self) -> Snapshot:
         """The run as it is now; the snapshot of before if nothing has changed."""
+        if not self._run.spec_file.exists():
+            self.close()
+            self._now = replace(self._now, problem="the run was deleted")
+            return self._now
         try:
             state = run_state(self._run)
             pending = tuple(inbox.pending(self._run.inbox))

@@ -243,16 +243,15 @@ class Form:
                 load_preset(self.source, [change.override for change in self.changes(stage)])
             except SpecError as error:
                 problems |= {(stage, key): line for key, line in _lines(error, self.base.source)}
-        if problems:
-            return Verdict(None, problems)
-        overrides = tuple(change.override for change in self.changes())
+        changes = () if problems else tuple(change.override for change in self.changes())
         try:
-            return Verdict(ready_preset(home, self.source, overrides, self.title), {})
+            preset = ready_preset(home, self.source, changes, self.title)
         except SpecError as error:
-            line = str(error).replace(f"{NAME}: name: ", "")
-            return Verdict(None, {(0, NAME if line != str(error) else ""): line})
+            _, is_name, wrong = str(error).partition(": name: ")
+            problems[0, NAME if is_name else ""] = wrong or str(error)
         except RunNotFound as error:
-            return Verdict(None, {(0, ""): str(error)})
+            problems[0, ""] = str(error)
+        return Verdict(None if problems else preset, problems)
 
 
 def _get(spec: RunSpec, path: tuple[str, ...]) -> Any:

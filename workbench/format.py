@@ -15,7 +15,7 @@ def short(value: float | None, digits: int = 3) -> str:
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     size = abs(value)
-    if size >= 1e6 or 0 < size < 1e-4:
+    if size >= 1e6 or 0 < size < 1e-3:
         mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
         if "." in mantissa:
             mantissa = mantissa.rstrip("0").rstrip(".")
@@ -26,10 +26,13 @@ def short(value: float | None, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - before_point + (size < 0.1 and size > 0))}f}"
 
 
-def exact(value: float) -> str:
-    """A knob's value as a person would type it: up to six significant digits."""
-    digits, _, power = f"{value:.6g}".partition("e")
-    return f"{digits}e{int(power)}" if power else digits
+def exact(value: float, digits: int = 6) -> str:
+    """A knob's value as a person would type it: with at most so many significant digits."""
+    text = f"{value:.{digits - 1}e}" if 0 < abs(value) < 1e-3 else f"{value:.{digits}g}"
+    mantissa, _, power = text.partition("e")
+    if not power:
+        return mantissa
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(power)}"
 
 
 def span(seconds: float | None) -> str:

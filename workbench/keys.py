@@ -80,6 +80,8 @@ def tables() -> dict[str, tuple[Key, ...]]:
     """Every table by the name of its screen."""
     from workbench.screens.launch import LAUNCH_KEYS
     from workbench.screens.monitor import MONITOR_KEYS
+    from workbench.widgets.knob_panel import PANEL_KEYS
+    from workbench.widgets.text_page import PAGE_KEYS
 
     return {
         "Everywhere": APP_KEYS,
@@ -87,6 +89,8 @@ def tables() -> dict[str, tuple[Key, ...]]:
         "New run": tuple(LAUNCH_KEYS),
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
+        "Knobs": PANEL_KEYS,
+        "Pages of text": PAGE_KEYS,
         "Questions": (*CONFIRM_KEYS, *HELP_KEYS),
     }
 

@@ -129,9 +129,11 @@ def _stamp(run: RunDir) -> Stamp:
     for path in (run.store, run.store.with_name("run.db-wal"), run.log):
         try:
             stat = path.stat()
-            found.append((stat.st_mtime_ns, stat.st_size))
         except OSError:
             found.append((0, 0))
+        else:
+            # A reader leaves an empty log beside the store.
+            found.append((stat.st_mtime_ns, stat.st_size) if stat.st_size else (0, 0))
     return tuple(found)
 
 

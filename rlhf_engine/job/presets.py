@@ -123,12 +123,13 @@ def _override(stages: list[Table], override: str) -> None:
         raise SpecError(f"--set {override}: write it as key=value, for example ppo.kl.coef=0.1")
     value = parse_value(text.strip())
     targets, known = [], set[str]()
+    scope, _, rest = key.strip().partition(":")
+    named = rest and any(scope == table.get("name") for table in stages)
     for table in stages:
         model = STAGES.get(str(table.get("stage")))
         if model is None:
             continue
-        scope, _, rest = key.strip().partition(":")
-        if rest and scope not in (table.get("name"), table.get("stage")):
+        if rest and scope != table.get("name" if named else "stage"):
             continue
         path = _resolve(model, rest or scope)
         known |= {".".join(p) for p in _leaves(model)}

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from rlhf_engine.job.presets import Preset, link_stages, parse_spec
 from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, Spec
 from rlhf_engine.runs.directory import RunDir, create_run, find_run
 from rlhf_engine.runs.lock import is_held
+
+START_SECONDS = 30.0
 
 
 def launch(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
@@ -44,15 +47,17 @@ def _title(preset: Preset, spec: Spec, name: str | None) -> str:
 
 
 def start_engine(run: RunDir) -> None:
-    """Start (or resume) a run's engine in a session of its own, so that no terminal ends it.
+    """Start a run's engine in a session of its own, so that no terminal ends it.
 
+    A run that is resumed has its lock again on return: its state is no longer that of before.
     Raises SpecError if it runs already.
     """
     if is_held(run.lock):
         raise SpecError(f"{run.id} is running already")
+    resumed = run.store.exists()
     log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        subprocess.Popen(
+        engine = subprocess.Popen(
             [sys.executable, "-P", "-m", "rlhf_engine", str(run.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -62,6 +67,11 @@ def start_engine(run: RunDir) -> None:
         )
     finally:
         os.close(log)
+    end = time.monotonic() + START_SECONDS
+    while resumed and engine.poll() is None and not is_held(run.lock):
+        if time.monotonic() > end:
+            raise SpecError(f"{run.id}: the engine does not start; see {run.log}")
+        time.sleep(0.02)
 
 
 def resolve(home: Path, spec: Spec, name: str) -> Spec:

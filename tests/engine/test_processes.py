@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from rlhf_engine.checkpoint import saved
 from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.launch import start_engine
@@ -54,7 +55,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(lab: Lab) -> N
     lab.at_step(run, 8)
     lab.kill(run)
     expected = {row.step: row.metrics["kl"] for row in lab.steps(run)}
-    newest = sorted(run.checkpoints.glob("step-*"))[-1]
+    _, newest = next(saved(run.checkpoints))
     weights = newest / "policy.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -70,7 +71,7 @@ def test_a_missing_checkpoint_file_is_named_too(lab: Lab) -> None:
     run = lab.start("smoke", "ppo.steps=6", "checkpoints.every=2")
     lab.at_step(run, 4)
     lab.kill(run)
-    for folder in run.checkpoints.glob("step-*"):
+    for _, folder in saved(run.checkpoints):
         (folder / "optimizer.safetensors").unlink()
     start_engine(run)
     assert lab.ended(run).word == "done"

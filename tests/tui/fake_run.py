@@ -27,7 +27,10 @@ SPECS: dict[str, dict[str, object]] = {
     "collect": {"data": {"path": "prompts.jsonl"}, "reward": {"score": "rule:length"}},
     "evaluate": {"data": {"path": "prompts.jsonl"}, "reward": {"score": "rule:length"}},
 }
-HOSTILE = "[/b] [red]\x1b]2;owned\x07\x1b[2J\x9b31m \u202etxet [/INST] $(x) {y} \U0001f469\u200d\U0001f680 漢字"
+HOSTILE = (
+    "[/b] [red]\x1b]2;owned\x07\x1b[2J\x9b31m \u202etxet [/INST] $(x) {y} "
+    "\U0001f469\u200d\U0001f680 漢字"
+)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from workbench.keys import CONFIRM_KEYS, bindings
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """Asks a question; True for yes. With `typed`, yes is that text typed out and enter."""
+    """Asks a question; True for yes, which `verb` names. With `typed`, yes is that text typed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(CONFIRM_KEYS)]
     DEFAULT_CSS = """
@@ -29,10 +29,13 @@ class ConfirmScreen(ModalScreen[bool]):
     }
     """
 
-    def __init__(self, question: str, detail: str = "", typed: str | None = None) -> None:
+    def __init__(
+        self, question: str, detail: str = "", verb: str = "yes", *, typed: str | None = None
+    ) -> None:
         super().__init__()
         self._question = printable(question)
         self._detail = printable(detail)
+        self._verb = verb
         self._typed = typed
 
     def compose(self) -> ComposeResult:
@@ -41,7 +44,7 @@ class ConfirmScreen(ModalScreen[bool]):
             if self._detail:
                 yield Static(Content(self._detail))
             if self._typed is None:
-                yield Static(Content("y yes · n or esc no"), id="hint")
+                yield Static(Content(f"y {self._verb.lower()} · n or esc no"), id="hint")
             else:
                 yield Input(placeholder=printable(self._typed))
                 yield Static(Content("type the name, then enter · esc no"), id="hint")

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -16,20 +16,22 @@ from textual.events import Resize
 from textual.message import Message
 from textual.screen import Screen
 from textual.theme import Theme
-from textual.widgets import DataTable, Footer, Input, OptionList, Static
+from textual.widgets import DataTable, Footer, OptionList, Static
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.runs.inbox import send
+from rlhf_engine.runs.inbox import Kind, send
 from rlhf_engine.runs.launch import start_engine
 from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.sample import printable
 from workbench.doctor import Finding, examine
 from workbench.keys import RUNS_KEYS, bindings
-from workbench.runs_list import UNREADABLE, FilterError, RunRow, RunsList, parse_filter
+from workbench.runs_list import UNREADABLE, RunRow, RunsList
 from workbench.screens.confirm import ConfirmScreen
+from workbench.screens.home_detail import Detail
 from workbench.screens.home_empty import EmptyHome, PresetChoice
+from workbench.screens.home_filter import FilterLine, Keep
 from workbench.screens.home_gpus import gpu_line
-from workbench.screens.home_table import STATES, WIDE, RunsTable
+from workbench.screens.home_table import WIDE, RunsTable
 
 if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
@@ -48,9 +50,6 @@ class HomeScreen(Screen[None]):
         #list { height: 1fr; }
         RunsTable { height: 1fr; background: $background; }
         #none { height: 1fr; padding: 1 2; color: $text-muted; display: none; }
-        #detail { height: auto; max-height: 7; padding: 0 1; border-top: solid $panel; }
-        #filter { display: none; height: 1; border: none; padding: 0 1; background: $surface; }
-        #filter-error { display: none; padding: 0 1; color: $error; }
     }
     """
 
@@ -82,7 +81,7 @@ class HomeScreen(Screen[None]):
         self._rows: list[RunRow] | None = None
         self._gpus = ""
         self._problem = ""
-        self._keep: Callable[[Sequence[RunRow]], list[RunRow]] = list
+        self._keep: Keep = list
         self._reading = False
         self._examined = False
 
@@ -91,10 +90,9 @@ class HomeScreen(Screen[None]):
         with Vertical(id="list"):
             yield RunsTable("runs")
             yield Static(id="none")
-            yield Static(id="detail")
+            yield Detail()
         yield EmptyHome()
-        yield Static(id="filter-error")
-        yield Input(placeholder="kind:ppo kl>8 -state:lost, or words", id="filter", compact=True)
+        yield FilterLine()
         yield Footer()
 
     def on_mount(self) -> None:
@@ -194,17 +192,10 @@ class HomeScreen(Screen[None]):
 
     @on(DataTable.RowHighlighted)
     def _show_detail(self) -> None:
-        row = self._table.current
-        detail = self.query_one("#detail", Static)
-        detail.display = row is not None
-        if row is not None:
-            _, colour = STATES.get(row.state.word, ("", "foreground"))
-            lines = [Content.assemble((row.state.word, f"${colour}"), f" · {printable(row.id)}")]
-            lines += [Content(text) for text in (row.figures, advice(row)) if text]
-            detail.update(Content("\n").join(lines))
+        self.query_one(Detail).show(self._table.current)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return bool(self._rows) or action not in NEED_RUNS
+        return self._rows != [] or action not in NEED_RUNS
 
     def action_open(self) -> None:
         if row := self._chosen():
@@ -231,8 +222,7 @@ class HomeScreen(Screen[None]):
         if row.state.resumable:
             self._start(row)
         elif row.state.word == "paused":
-            send(row.run.inbox, "resume", client="tui")
-            self._bench.tell(f"sent: resume to {row.id}")
+            self._send(row, "resume", "it goes on")
         else:
             self._bench.tell(f"{row.id} is {row.state.word}: there is nothing to resume", "warning")
 
@@ -269,11 +259,18 @@ class HomeScreen(Screen[None]):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                send(row.run.inbox, "stop", client="tui")
-                self._bench.tell(f"sent: stop to {row.id}; it saves a checkpoint first")
+                self._send(row, "stop", "it saves a checkpoint first")
 
-        question = ConfirmScreen(f"Stop {row.id}?", "It saves a checkpoint; r goes on from there.")
-        self.app.push_screen(question, answered)
+        detail = "It saves a checkpoint; r goes on from there."
+        self.app.push_screen(ConfirmScreen(f"Stop {row.id}?", detail, "stop"), answered)
+
+    def _send(self, row: RunRow, kind: Kind, then: str) -> None:
+        try:
+            send(row.run.inbox, kind, client="tui")
+        except OSError as error:
+            self._bench.tell(f"{row.id}: {kind} was not sent: {error}", "error")
+        else:
+            self._bench.tell(f"sent: {kind} to {row.id}; {then}")
 
     def action_delete(self) -> None:
         row = self._chosen()
@@ -290,7 +287,7 @@ class HomeScreen(Screen[None]):
         detail = "Its checkpoints, samples and output go too; there is no way back."
         if readers := self._readers(row):
             detail += f"\nRead by: {', '.join(readers)}."
-        self.app.push_screen(ConfirmScreen(f"Delete {row.id}?", detail, row.name), answered)
+        self.app.push_screen(ConfirmScreen(f"Delete {row.id}?", detail, typed=row.name), answered)
 
     def _readers(self, row: RunRow) -> list[str]:
         """Runs that read from this one, by the text of their specs."""
@@ -315,45 +312,20 @@ class HomeScreen(Screen[None]):
             self.post_message(self.Told(f"deleted {row.id}"))
 
     def action_filter(self) -> None:
-        entry = self.query_one("#filter", Input)
-        entry.display = True
-        entry.focus()
-
-    @on(Input.Changed, "#filter")
-    def _filter(self, event: Input.Changed) -> None:
-        told = self.query_one("#filter-error", Static)
-        try:
-            self._keep = parse_filter(event.value)
-            told.display = False
-        except FilterError as error:
-            told.update(Content(printable(str(error))))
-            told.display = True
-        self._show()
-
-    @on(Input.Submitted, "#filter")
-    def _filtered(self, event: Input.Submitted) -> None:
-        event.input.display = bool(event.value)
-        self._table.focus()
+        self.query_one(FilterLine).ask()
 
     def action_clear(self) -> None:
-        entry = self.query_one("#filter", Input)
-        entry.value = ""
-        entry.display = False
+        self.query_one(FilterLine).clear()
+
+    @on(FilterLine.Changed)
+    def _filter(self, event: FilterLine.Changed) -> None:
+        self._keep = event.keep
+        self._show()
+
+    @on(FilterLine.Left)
+    def _to_the_list(self) -> None:
         self._table.focus()
 
 
 def _runs(count: int) -> str:
     return f"{count} run{'' if count == 1 else 's'}"
-
-
-def advice(row: RunRow) -> str:
-    """What a run does or why it ended, and the key that goes on from there."""
-    word, now = row.state.word, row.now
-    if word == "lost":
-        again = f"lost at step {row.state.step}" if row.state.step else "lost before its first step"
-        return f"{again}: {now}; r goes on from its last checkpoint"
-    if row.state.resumable:
-        return f"{now}; r goes on" if now else "r goes on from its last checkpoint"
-    if word == "paused":
-        return f"{now}; r goes on" if now else "r goes on"
-    return now

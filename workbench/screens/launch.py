@@ -32,7 +32,7 @@ LAUNCH_KEYS = (
     Key("new.undo", "u,ctrl+z", "undo", "Undo field", "Give the field its value of the preset"),
     Key("new.pane", "tab", "pane(1)", "Next pane", "Presets, stages, fields, name, Launch"),
     Key("new.pane_before", "shift+tab", "pane(-1)", "Pane before", "Pane before", show=False),
-    Key("new.field", "down,enter", "field(1)", "Next field", "Next field", show=False),
+    Key("new.field", "down", "field(1)", "Next field", "Next field", show=False),
     Key("new.field_before", "up", "field(-1)", "Field before", "Field before", show=False),
     Key("new.page", "pagedown", "field(10)", "Ten fields on", "Ten fields on", show=False),
     Key("new.page_before", "pageup", "field(-10)", "Ten back", "Ten fields back", show=False),
@@ -59,23 +59,24 @@ class LaunchScreen(Screen[None]):
         #about { height: 1fr; padding: 1 1 0 1; color: $text-muted; }
         #middle { width: 1fr; border: round $primary 40%; }
         FormView { height: 1fr; }
-        #help { height: auto; max-height: 5; padding: 0 1; border-top: solid $primary 40%; }
+        #help { height: auto; max-height: 7; padding: 0 1; border-top: solid $primary 40%; }
         #right {
             width: 34; border: round $primary 40%; padding: 0 1;
         }
         #facts { height: 1fr; }
         .title { color: $text-muted; margin-top: 1; }
         #start { height: auto; }
-        #name { width: 1fr; }
+        #name { width: 1fr; &.-invalid { color: $error; } }
         #launch { width: auto; min-width: 10; }
         &.-narrow {
             #left { display: none; }
             & > Select { display: block; }
             #body { layout: vertical; }
             #middle { width: 100%; height: 1fr; }
-            #help { max-height: 3; }
+            #help { max-height: 4; }
             #right { width: 100%; height: auto; border: none; }
             #facts { height: auto; max-height: 4; }
+            #summary { max-height: 2; }
             #difference, .title { display: none; }
         }
     }
@@ -194,6 +195,13 @@ class LaunchScreen(Screen[None]):
             self.form.name = event.value
             self._judge()
 
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        if event.input.id == "name":
+            self.query_one("#launch").focus()
+        else:
+            self.query_one(FormView).walk(1)
+
     def _judge(self) -> None:
         """Ask the spec again, and show everything that follows from the answer."""
         form = self.form
@@ -248,6 +256,7 @@ class LaunchScreen(Screen[None]):
             row = form.current
             self.form.undo(row.stage, row.field)
             row.put(self.form.before(row.stage, row.field))
+            self._judge()
 
     def action_copy(self) -> None:
         if self.form:

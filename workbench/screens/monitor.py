@@ -4,15 +4,17 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
+from textual.worker import Worker, WorkerState
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.knobs import knob_values, knobs_of
@@ -62,7 +64,7 @@ MONITOR_KEYS: tuple[Key, ...] = (
     Key("monitor.smooth", "m", "smooth", "Smooth", "Smoothing .97, none, .9", show=False),
     Key("monitor.axis", "x", "axis", "Axis", "Steps or time along the charts", show=False),
     Key("monitor.window", "w", "window", "Window", "All steps, last 500, last 100", show=False),
-    Key("monitor.back", "escape", "escape", "Drop/back", "Drop what is staged; go back", show=False),
+    Key("monitor.back", "escape", "escape", "Drop/back", "Drop what is staged; back", show=False),
     Key("monitor.leave", "q", "back", "Back", "Back to the runs; the engine goes on"),
 )
 
@@ -70,7 +72,7 @@ MONITOR_KEYS: tuple[Key, ...] = (
 class MonitorScreen(Screen[None]):
     """Follows a run from before its first word to after its end."""
 
-    BINDINGS = bindings(MONITOR_KEYS)
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(MONITOR_KEYS)]
     AUTO_FOCUS = ""
     CSS_PATH = "monitor.tcss"
 
@@ -84,20 +86,33 @@ class MonitorScreen(Screen[None]):
         super().__init__()
         self.run = run
         self.title = run.id[16:]
-        self._snapshot = Snapshot(RunState("starting"))
+        self.snapshot = Snapshot(RunState("starting"))
         self._view = View()
         self._frozen = False
         self._book = SeriesBook()
         self._stop = threading.Event()
         self._drawn = 0.0
         self._due = False
-        spec = run.spec()
+        self._problem = ""
+        try:
+            spec = run.spec()
+        except SpecError as error:
+            self._problem = str(error)
+            return
         self._stage = spec.stage
         self._plans = PLANS[spec.stage]
         self._figures = FIGURES[spec.stage]
         self._steering = Steering(knobs_of(type(spec)), knob_values(spec))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Without a spec that can be read there is nothing to steer or show."""
+        return not self._problem or action in ("back", "log")
+
     def compose(self) -> ComposeResult:
+        if self._problem:
+            yield Static(Content(printable(self._problem)))
+            yield Footer()
+            return
         yield Static(id="title")
         yield Static(id="phase")
         with Horizontal(id="middle"):
@@ -113,6 +128,8 @@ class MonitorScreen(Screen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
+        if self._problem:
+            return
         feed = RunFeed(self.run)
         follow = partial(feed.follow, self._tell, self._stop)
         self.run_worker(follow, thread=True, group="feed", exit_on_error=False)
@@ -122,7 +139,14 @@ class MonitorScreen(Screen[None]):
         self._stop.set()
 
     def _tell(self, snapshot: Snapshot) -> None:
-        self.post_message(self.Changed(snapshot))
+        if self.is_running and not self._stop.is_set():
+            self.post_message(self.Changed(snapshot))
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        if event.state is WorkerState.ERROR:
+            words = f"the display has stopped, the run goes on: {event.worker.error}"
+            self.snapshot = replace(self.snapshot, problem=words)
+            self._draw()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._draw)
@@ -132,7 +156,7 @@ class MonitorScreen(Screen[None]):
 
     def on_monitor_screen_changed(self, message: Changed) -> None:
         """Draw now if the last drawing is long enough ago; else once, later."""
-        self._snapshot = message.snapshot
+        self.snapshot = message.snapshot
         if self._frozen or self._due:
             return
         wait = self._drawn + redraw_seconds() - time.monotonic()
@@ -148,10 +172,10 @@ class MonitorScreen(Screen[None]):
             self._draw()
 
     def _draw(self) -> None:
-        if not self.is_mounted or not self.is_current:
+        if self._problem or not self.is_mounted or not self.is_current:
             return
         self._drawn = time.monotonic()
-        snapshot, width = self._snapshot, self.size.width
+        snapshot, width = self.snapshot, self.size.width
         self._book.update(snapshot.steps, snapshot.generation, self._view.smoothing)
         name, frozen = self.run.id[16:], self._frozen
         self._static("title").update(title_line(name, self._stage, snapshot, frozen, width))
@@ -172,15 +196,15 @@ class MonitorScreen(Screen[None]):
 
     def _knob_line(self) -> Content:
         """The knob panel and the health table in one line, for small terminals."""
-        if statuses := self._steering.status(self._snapshot):
+        if statuses := self._steering.status(self.snapshot):
             return Content.assemble(" ", said(statuses[0]))
         name = self.query_one(KnobPanel).target
         sign = "β" if name == "kl_coef" else name
-        parts = [f"{sign} {exact(self._steering.value(name, self._snapshot))}"]
+        parts = [f"{sign} {exact(self._steering.value(name, self.snapshot), 4)}"]
         for plan in self._plans:
-            curve = plan.curves[-1]
+            curve = plan.main
             if raw := self._book.get(curve.metric).raw:
-                target = self._snapshot.steps[-1].knobs.get(plan.target)
+                target = self.snapshot.steps[-1].knobs.get(plan.target)
                 aim = f" / target {exact(target)}" if target is not None else ""
                 parts.append(f"{curve.label} {short(raw[-1])}{aim}")
         parts += worries(self._figures, self._book)[:1]
@@ -199,11 +223,11 @@ class MonitorScreen(Screen[None]):
         self.call_after_refresh(self._draw)
 
     def action_scale(self, factor: float) -> None:
-        self._steering.scale(self.query_one(KnobPanel).target, factor, self._snapshot)
+        self._steering.scale(self.query_one(KnobPanel).target, factor, self.snapshot)
         self._draw()
 
     def action_previous(self) -> None:
-        self._steering.stage_previous(self.query_one(KnobPanel).target, self._snapshot)
+        self._steering.stage_previous(self.query_one(KnobPanel).target, self.snapshot)
         self._draw()
 
     def action_send(self) -> None:
@@ -215,7 +239,7 @@ class MonitorScreen(Screen[None]):
 
     def _post(self, kind: inbox.Kind, body: dict[str, Any] | None = None) -> None:
         """Put a command into the run's inbox, or say why there is no sense in it."""
-        state = self._snapshot.state
+        state = self.snapshot.state
         if state.ended:
             self._steering.problem = f"not sent: the run is {state.word} and takes no commands"
             return
@@ -226,7 +250,7 @@ class MonitorScreen(Screen[None]):
             self._steering.problem = f"not sent: {error}"
 
     def action_pause(self) -> None:
-        self._post("resume" if self._snapshot.state.word == "paused" else "pause")
+        self._post("resume" if self.snapshot.state.word == "paused" else "pause")
         self._draw()
 
     def action_checkpoint(self) -> None:

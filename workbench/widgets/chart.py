@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from rich.text import Text
 from textual.content import Content
@@ -68,11 +69,11 @@ class Chart(PlotextPlot):
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
-        self._picture = Picture()
+        self.picture = Picture()
         self._built: tuple[tuple[int, int], str] | None = None
 
     def show(self, picture: Picture, title: Content, subtitle: Content) -> None:
-        self._picture = picture
+        self.picture = picture
         self.border_title, self.border_subtitle = title, subtitle
         self._built = None
         self.refresh()
@@ -92,7 +93,7 @@ class Chart(PlotextPlot):
 
     def _build(self, width: int, height: int) -> bool:
         """Put the picture into plotext's figure; False if there is nothing to draw."""
-        picture, columns = self._picture, max(10, 2 * (width - 8))
+        picture, columns = self.picture, max(10, 2 * (width - 8))
         scale = log_floor if picture.log else float
         lines = []
         for line in picture.lines:
@@ -111,9 +112,12 @@ class Chart(PlotextPlot):
         plot.xlim(picture.low, picture.high)
         plot.ylim(low, high)
         choose = ticks.decades if picture.log else ticks.linear
-        plot.yticks(*choose(low, high, max(2, height - 3 if not picture.log else height // 2)))
+        up = choose(low, high, max(2, height - 3 if not picture.log else height // 2))
+        if target is not None:
+            up = ticks.with_target(up, (target, f"{picture.target:g}"), (high - low) / height)
+        plot.yticks(*up)
         along = ticks.times if picture.time else ticks.steps
-        plot.xticks(*along(picture.low, picture.high, max(2, width // 10)))
+        plot.xticks(*along(picture.low, picture.high, max(2, width // 8)))
         if target is not None:
             plot.hline(target, color=self._rgb(Hue.TARGET))
         for marker in picture.markers:
@@ -122,8 +126,8 @@ class Chart(PlotextPlot):
         for line, xs, ys in lines:
             draw = plot.scatter if line.dots else plot.plot
             if xs:
-                marker = "•" if line.dots or len(xs) == 1 else "braille"
-                draw(xs, ys, marker=marker, color=self._rgb(line.hue))
+                sign = "•" if line.dots or len(xs) == 1 else "braille"
+                draw(xs, ys, marker=sign, color=self._rgb(line.hue))
         for marker in picture.markers:
             if not marker.line and picture.low <= marker.x <= picture.high:
                 self._write(marker, marker.x, low, "center")
@@ -142,12 +146,12 @@ class Chart(PlotextPlot):
                 self._write(marker, x, top, "left")
                 free = x
 
-    def _write(self, marker: Marker, x: float, y: float, alignment: str) -> None:
+    def _write(
+        self, marker: Marker, x: float, y: float, alignment: Literal["left", "center"]
+    ) -> None:
         background = self.background_colors[1].rgb
         color = self._rgb(marker.hue)
-        self.plt.text(
-            marker.text, x, y, color=color, background=background, alignment=alignment
-        )
+        self.plt.text(marker.text, x, y, color=color, background=background, alignment=alignment)
 
     def _rgb(self, hue: Hue) -> Rgb:
         dark, light = hue.value

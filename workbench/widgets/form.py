@@ -21,6 +21,19 @@ EMPTY = "empty"
 LABEL, EDITOR = 22, 20
 
 
+class TextField(Input, inherit_bindings=False):
+    """A line of text without the scrolling keys that `Input` takes over for a long text."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*Input.BINDINGS]
+
+    def on_mount(self) -> None:
+        self.cursor_position = 0
+
+    def on_blur(self) -> None:
+        # A long text is read from its start.
+        self.cursor_position = 0
+
+
 class Choice(Select[str]):
     """One of a few words; left and right go through them, enter opens the list."""
 
@@ -78,12 +91,12 @@ class FieldRow(Horizontal):
         self._problem: str | None = None
         self.editor = self._make_editor()
 
-    def _make_editor(self) -> Input | Choice | Switch:
+    def _make_editor(self) -> TextField | Choice | Switch:
         if self.field.choices:
             return Choice(self.field.choices, self._text)
         if self.field.is_switch:
             return Switch(self._text == "true", animate=False)
-        return Input(self._text, placeholder=EMPTY, compact=True)
+        return TextField(self._text, placeholder=EMPTY, compact=True)
 
     def compose(self) -> ComposeResult:
         yield self.editor
@@ -116,7 +129,8 @@ class FieldRow(Horizontal):
             words = [problem]
         focus = " bold $primary" if self.has_focus_within and not problem else ""
         label = f"{sign} {field.label}".ljust(LABEL + EDITOR + 1)
-        note = Content(" · ".join(words)).truncate(max(1, self.size.width - len(label)), ellipsis=True)
+        room = max(1, self.size.width - len(label))
+        note = Content(" · ".join(words)).truncate(room, ellipsis=True)
         return Content.assemble((label, style + focus), note.stylize(note_style))
 
     @on(Input.Changed)
@@ -183,7 +197,8 @@ class FormView(VerticalScroll, can_focus=False, inherit_bindings=False):
             before = self.form.before(row.stage, row.field) if changed else None
             row.mark(before, problem_of(problems, row.stage, row.field))
         for title in self.query(".group").results(Static):
-            problem = problems.get((self.stage, title.name or ""))
+            # What is wrong with the whole, under the empty key, belongs to no table.
+            problem = problems.get((self.stage, title.name)) if title.name else None
             title.set_class(problem is not None, "-wrong")
             text = title.name or "run"
             title.update(Content(f"{text}  ! {printable(problem)}" if problem else text))
@@ -229,5 +244,5 @@ def help_text(field: FormField, problem: str | None) -> Content:
     if facts:
         parts.append(("  " + " · ".join(facts), "$text-muted"))
     if problem:
-        parts.append((f"\n! {problem}", "$error"))
+        parts.insert(0, (f"! {problem}\n", "$error"))
     return Content.assemble(*parts)

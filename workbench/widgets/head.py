@@ -25,7 +25,9 @@ ALARM = ("✗", "bold $error")
 
 def seconds_per_step(snapshot: Snapshot) -> float | None:
     """The mean of the last steps; None before the first one."""
-    recent = [row.metrics["seconds"] for row in snapshot.steps[-RECENT:] if "seconds" in row.metrics]
+    recent = [
+        row.metrics["seconds"] for row in snapshot.steps[-RECENT:] if "seconds" in row.metrics
+    ]
     return sum(recent) / len(recent) if recent else None
 
 

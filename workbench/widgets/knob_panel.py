@@ -1,7 +1,9 @@
 """The knobs of a run: values, what is staged, what waits, who changed them last."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from textual.binding import BindingType
 from textual.content import Content
 from textual.events import Key as KeyPressed
 from textual.message import Message
@@ -36,7 +38,7 @@ class KnobPanel(Static, can_focus=True):
     KnobPanel { border: round $panel; padding: 0 1; height: auto; }
     KnobPanel:focus { border: round $primary; }
     """
-    BINDINGS = bindings(PANEL_KEYS)
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(PANEL_KEYS)]
 
     @dataclass
     class Edited(Message):
@@ -92,8 +94,8 @@ class KnobPanel(Static, can_focus=True):
         steering, chosen = self.steering, self.has_focus and name == self._chosen
         parts: list[tuple[str, str]] = [
             ("▸ " if chosen else "  ", "bold $primary"),
-            (f"{'β ' if name == 'kl_coef' else ''}{name}".ljust(15), "bold" if chosen else ""),
-            (exact(steering.value(name, snapshot)).rjust(10), ""),
+            (f"{'β ' if name == 'kl_coef' else ''}{name}".ljust(14), "bold" if chosen else ""),
+            (exact(steering.value(name, snapshot), 4).rjust(8), ""),
         ]
         waiting, staged = steering.waiting(name, snapshot), steering.staged.get(name)
         if chosen and steering.typed:
@@ -115,8 +117,8 @@ class KnobPanel(Static, can_focus=True):
         row = rows[-1]
         command = snapshot.acknowledged(row.command_id)
         who = (command.client if command else "") or row.source
-        old = exact(row.old) if row.old is not None else "–"
-        return printable(f"{row.name} {old} → {exact(row.new)} at step {row.step} by {who}")
+        old = exact(row.old, 4) if row.old is not None else "–"
+        return printable(f"{row.name} {old} → {exact(row.new, 4)} at step {row.step} by {who}")
 
 
 def said(status: Status) -> Content:

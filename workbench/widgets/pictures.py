@@ -32,6 +32,11 @@ class ChartPlan:
     target: str = ""
     short_title: str = ""
 
+    @property
+    def main(self) -> Curve:
+        """The curve that stands for the chart in one figure."""
+        return next(curve for curve in self.curves if curve.hue is Hue.MAIN)
+
 
 @dataclass(frozen=True)
 class View:
@@ -99,6 +104,7 @@ PLANS: dict[str, tuple[ChartPlan, ChartPlan]] = {
     "collect": _ANSWERS,
     "evaluate": _ANSWERS,
 }
+DIM = (Hue.MAIN_RAW, Hue.SECOND_RAW)
 NAMES = {Hue.MAIN: "$primary", Hue.MAIN_RAW: "$text-muted", Hue.SECOND: "$accent"}
 
 
@@ -115,7 +121,7 @@ def picture(plan: ChartPlan, snapshot: Snapshot, book: SeriesBook, view: View) -
         lines += _lines(curve, book.get(curve.metric), view, start)
     target = _knob(snapshot, plan.target) if plan.target else None
     return Picture(
-        lines=tuple(sorted(lines, key=lambda line: line.hue in NAMES)),
+        lines=tuple(sorted(lines, key=lambda line: line.hue not in DIM)),
         low=low,
         high=high if high > low else low + 1,
         target=target,

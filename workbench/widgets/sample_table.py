@@ -1,8 +1,10 @@
 """The newest responses: one line each, the full text on enter."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.text import Text
+from textual.binding import BindingType
 from textual.widgets import DataTable
 
 from rlhf_engine.runs.reader import SampleRow
@@ -20,7 +22,7 @@ class SampleTable(DataTable[Text]):
     SampleTable { border: round $panel; }
     SampleTable:focus { border: round $primary; }
     """
-    BINDINGS = bindings(LIST_KEYS)
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(LIST_KEYS)]
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=False)

@@ -54,12 +54,13 @@ class Steering:
         """Stage the knob times a factor; a knob at 0 starts from 1e-3."""
         waiting = self.waiting(name, snapshot)
         base = self.value(name, snapshot) if waiting is None else waiting
-        self.stage(name, (self.staged.get(name, base) or 1e-3 / factor) * factor)
+        scaled = (self.staged.get(name, base) or 1e-3 / factor) * factor
+        self.stage(name, float(exact(scaled, 4)))
 
     def stage(self, name: str, value: object) -> None:
         """Stage a value, or say why it cannot be one."""
         try:
-            self.staged[name] = float(f"{self.knobs[name].parse(value):.4g}")
+            self.staged[name] = self.knobs[name].parse(value)
             self.problem = ""
         except SpecError as error:
             self.problem = str(error)
@@ -83,7 +84,7 @@ class Steering:
         lines = [Status("refused", self.problem)] if self.problem else []
         if self.staged:
             values = ", ".join(
-                f"{name} {exact(self.value(name, snapshot))} → {exact(value)}"
+                f"{name} {exact(self.value(name, snapshot), 4)} → {exact(value)}"
                 for name, value in self.staged.items()
             )
             lines.append(Status("staged", f"staged {values}: enter sends, esc drops"))

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -25,7 +27,7 @@ PAGE_KEYS = (
 class TextPage(ModalScreen[None]):
     """Shows what `read` gives; with `follow` it is read again and stays at its end."""
 
-    BINDINGS = bindings(PAGE_KEYS)
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(PAGE_KEYS)]
     DEFAULT_CSS = """
     TextPage { align: center middle; }
     TextPage > VerticalScroll {

@@ -18,8 +18,11 @@ def linear(low: float, high: float, count: int) -> Ticks:
 
 
 def decades(low: float, high: float, count: int) -> Ticks:
-    """Powers of ten between two logarithms, and 2 and 5 times them where few would fit."""
-    marks = [(power, 10.0**power) for power in range(math.floor(low), math.ceil(high) + 1)]
+    """Powers of ten between two logarithms; where few would fit, values between them too."""
+    if high - low < 0.8:
+        values, labels = linear(10**low, 10**high, count)
+        return [math.log10(value) for value in values], labels
+    marks = [(float(power), 10.0**power) for power in range(math.floor(low), math.ceil(high) + 1)]
     if high - low < 2:
         marks += [(p + math.log10(n), n * v) for p, v in marks for n in (2, 5)]
     inside = sorted(mark for mark in marks if low - 1e-9 <= mark[0] <= high + 1e-9)
@@ -42,9 +45,17 @@ def times(low: float, high: float, count: int) -> Ticks:
     return values, [span(value) for value in values]
 
 
+def with_target(ticks: Ticks, target: tuple[float, str], row: float) -> Ticks:
+    """The ticks and one at the target, which takes the place of those within a `row` of it."""
+    places, labels = ticks
+    kept = [(p, w) for p, w in zip(places, labels, strict=True) if abs(p - target[0]) > 1.2 * row]
+    chosen = sorted([*kept, target])
+    return [place for place, _ in chosen], [label for _, label in chosen]
+
+
 def nice(step: float) -> float:
-    """The next of 1, 2, 2.5, 5 times a power of ten."""
+    """The next of 1, 2, 5 times a power of ten."""
     if not step > 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(step))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * 0.999)
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * 0.999)

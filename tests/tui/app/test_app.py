@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_engine.runs.directory import find_run
 from tests.cli.fakes import FakeEngine, make_run
 from tests.tui.app.conftest import LaunchScreen, MonitorScreen, Told
 from tests.tui.app.seen import seen, settle
@@ -151,3 +152,29 @@ async def test_themes_differ_and_are_ours(several: Path) -> None:
         await settle(pilot)
         assert not app.current_theme.dark
         assert "killed" in seen(app)
+
+
+async def test_small_terminal_at_the_start_opens_the_monitor_once_it_grows(several: Path) -> None:
+    app = WorkbenchApp(several, open_run="held")
+    async with app.run_test(size=(50, 12)) as pilot:
+        await settle(pilot)
+        assert "needs 60x16, have 50x12" in seen(app)
+        await pilot.press("1", "2")
+        assert "needs 60x16, have 50x12" in seen(app)
+        await pilot.resize_terminal(80, 24)
+        await settle(pilot)
+        assert isinstance(app.screen, MonitorScreen)
+
+
+async def test_launched_form_is_not_kept(several: Path) -> None:
+    app = WorkbenchApp(several)
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        await pilot.press("2")
+        form = app.screen
+        app.open_monitor(find_run(several, "held"))
+        await settle(pilot)
+        assert isinstance(app.screen, MonitorScreen)
+        await pilot.press("2")
+        assert isinstance(app.screen, LaunchScreen)
+        assert app.screen is not form

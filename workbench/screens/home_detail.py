@@ -1,0 +1,38 @@
+"""The lines under the list: what the chosen run does or why it ended, and what to do."""
+
+from textual.content import Content
+from textual.widgets import Static
+
+from rlhf_engine.runs.sample import printable
+from workbench.runs_list import RunRow
+from workbench.screens.home_table import STATES
+
+
+class Detail(Static):
+    """Tells more of one run than its line in the list can."""
+
+    DEFAULT_CSS = """
+    Detail { height: auto; max-height: 7; padding: 0 1; border-top: solid $panel; }
+    """
+
+    def show(self, row: RunRow | None) -> None:
+        """Tell of this run; of none, take no room."""
+        self.display = row is not None
+        if row is not None:
+            _, colour = STATES.get(row.state.word, ("", "foreground"))
+            lines = [Content.assemble((row.state.word, f"${colour}"), f" · {printable(row.id)}")]
+            lines += [Content(text) for text in (row.figures, advice(row)) if text]
+            self.update(Content("\n").join(lines))
+
+
+def advice(row: RunRow) -> str:
+    """What a run does or why it ended, and the key that goes on from there."""
+    word, now = row.state.word, row.now
+    if word == "lost":
+        again = f"lost at step {row.state.step}" if row.state.step else "lost before its first step"
+        return f"{again}: {now}; r goes on from its last checkpoint"
+    if row.state.resumable:
+        return f"{now}; r goes on" if now else "r goes on from its last checkpoint"
+    if word == "paused":
+        return f"{now}; r goes on" if now else "r goes on"
+    return now
