@@ -45,6 +45,7 @@ class Snapshot:
     facts: dict[str, str] = field(default_factory=dict)
     sessions: tuple[Session, ...] = ()
     progress: Progress | None = None
+    phase_start: Progress | None = None
     steps: tuple[StepRow, ...] = ()
     samples: tuple[SampleRow, ...] = ()
     changes: tuple[KnobRow, ...] = ()
@@ -53,6 +54,14 @@ class Snapshot:
     events: tuple[EventRow, ...] = ()
     checkpoints: tuple[CheckpointRow, ...] = ()
     problem: str = ""
+
+    @property
+    def phase_seconds_left(self) -> float | None:
+        """What the phase still takes at its pace so far; None while there is no pace."""
+        start, now = self.phase_start, self.progress
+        if start is None or now is None or now.total is None or now.done <= start.done:
+            return None
+        return (now.time - start.time) / (now.done - start.done) * (now.total - now.done)
 
     @property
     def last(self) -> StepRow | None:
@@ -120,12 +129,14 @@ class RunFeed:
         grown = [session.id for session in sessions] == [session.id for session in before.sessions]
         if not grown:
             before = Snapshot(before.state, before.generation + 1, pending=before.pending)
+        progress = reader.progress()
         samples = reader.samples(after=_newest(before.samples[:1]), limit=SAMPLES_KEPT)
         return replace(
             before,
             facts=reader.facts(),
             sessions=sessions,
-            progress=reader.progress(),
+            progress=progress,
+            phase_start=_phase_start(before.phase_start, progress),
             steps=before.steps + tuple(reader.steps(_newest(before.steps[-1:]))),
             samples=(*samples, *before.samples)[:SAMPLES_KEPT],
             changes=before.changes + tuple(reader.knobs(_newest(before.changes[-1:]))),
@@ -133,6 +144,16 @@ class RunFeed:
             events=before.events + tuple(reader.events(_newest(before.events[-1:]))),
             checkpoints=tuple(reader.checkpoints()),
         )
+
+
+def _phase_start(start: Progress | None, now: Progress | None) -> Progress | None:
+    """Where the phase of `now` was first seen; a new phase, or one begun again, starts at `now`."""
+    if start is None or now is None:
+        return now
+    same = (start.session, start.status, start.phase, start.total) == (
+        (now.session, now.status, now.phase, now.total)
+    )
+    return start if same and now.done >= start.done else now
 
 
 def _newest(rows: tuple[StepRow | SampleRow | KnobRow | EventRow, ...]) -> int:

@@ -209,7 +209,7 @@ def _command(row: Sequence[Any]) -> CommandRow:
 
 
 def _numbers(text: str) -> dict[str, float]:
-    return {
-        key: float("nan") if value is None else value if type(value) is int else float(value)
-        for key, value in json.loads(text).items()
-    }
+    numbers: dict[str, float] = json.loads(text)
+    if "null" in text or "inf" in text:
+        return {k: float("nan") if v is None else float(v) for k, v in numbers.items()}
+    return numbers

@@ -68,7 +68,8 @@ class FakeRun:
         self.knobs[name] = value
 
     def answer(self, refuse: str = "") -> list[Command]:
-        """Take up what waits in the inbox, as an engine does at a step boundary."""
+        """Finish the step that runs, then take up what waits, as an engine does."""
+        self.steps(1)
         taken = inbox.pending(self.run.inbox)
         for command in taken:
             with self.store.transaction():

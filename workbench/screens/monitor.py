@@ -88,7 +88,7 @@ class MonitorScreen(Screen[None]):
         self.title = run.id[16:]
         self.snapshot = Snapshot(RunState("starting"))
         self._view = View()
-        self._frozen = False
+        self._held: Snapshot | None = None
         self._book = SeriesBook()
         self._stop = threading.Event()
         self._drawn = 0.0
@@ -157,7 +157,7 @@ class MonitorScreen(Screen[None]):
     def on_monitor_screen_changed(self, message: Changed) -> None:
         """Draw now if the last drawing is long enough ago; else once, later."""
         self.snapshot = message.snapshot
-        if self._frozen or self._due:
+        if self._held or self._due:
             return
         wait = self._drawn + redraw_seconds() - time.monotonic()
         if wait <= 0:
@@ -168,16 +168,16 @@ class MonitorScreen(Screen[None]):
 
     def _draw_due(self) -> None:
         self._due = False
-        if not self._frozen:
+        if not self._held:
             self._draw()
 
     def _draw(self) -> None:
         if self._problem or not self.is_mounted or not self.is_current:
             return
         self._drawn = time.monotonic()
-        snapshot, width = self.snapshot, self.size.width
+        snapshot, width = self._held or self.snapshot, self.size.width
         self._book.update(snapshot.steps, snapshot.generation, self._view.smoothing)
-        name, frozen = self.run.id[16:], self._frozen
+        name, frozen = self.run.id[16:], self._held is not None
         self._static("title").update(title_line(name, self._stage, snapshot, frozen, width))
         self._static("phase").update(phase_line(snapshot, width))
         self._static("event").update(event_line(snapshot, width))
@@ -187,7 +187,7 @@ class MonitorScreen(Screen[None]):
             chart = self.query_one(f"#chart-{index}", Chart)
             words = title(plan, snapshot, self._view, width >= 100)
             chart.show(shown, words, legend(plan, self._book))
-        self.query_one(KnobPanel).show(snapshot)
+        self.query_one(KnobPanel).show(self.snapshot)
         self.query_one(Health).show(self._book)
         self.query_one(SampleTable).show(snapshot.samples)
 
@@ -285,7 +285,7 @@ class MonitorScreen(Screen[None]):
         self._look(window=_next(WINDOWS, self._view.window))
 
     def action_freeze(self) -> None:
-        self._frozen = not self._frozen
+        self._held = None if self._held else self.snapshot
         self._draw()
 
     def action_knobs(self) -> None:

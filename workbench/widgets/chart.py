@@ -104,7 +104,8 @@ class Chart(PlotextPlot):
         if not values:
             return False
         low, high = _range([*values, *([target] if target is not None else [])], picture.log)
-        lines = [(line, xs, [max(low, y) for y in ys]) for line, xs, ys in lines]
+        # Not max(): with NaN second it returns the floor, and a gap would be drawn as a value.
+        lines = [(line, xs, [low if y < low else y for y in ys]) for line, xs, ys in lines]
         plot = self.plt
         plot.clear_figure()
         plot.xaxes(True, False)

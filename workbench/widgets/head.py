@@ -61,7 +61,9 @@ def phase_line(snapshot: Snapshot, width: int) -> Content:
     progress, state = snapshot.progress, snapshot.state
     if state.word == "running" and progress is not None:
         measure = f"{bar(progress.done, progress.total, BAR_CELLS)} " if progress.total else ""
-        text = clip(progress_text(progress), width - BAR_CELLS - 3)
+        left = snapshot.phase_seconds_left
+        said = progress_text(progress) + (f" · ETA {span(left)}" if left is not None else "")
+        text = clip(said, width - BAR_CELLS - 3)
         return Content.assemble(" ", (measure, "$primary"), text)
     return Content.styled(f" {clip(_told(state), width - 2)}", "$text-muted")
 

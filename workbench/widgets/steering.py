@@ -10,6 +10,8 @@ from rlhf_engine.runs.reader import KnobRow
 from workbench.feed import Snapshot
 from workbench.format import exact
 
+# The phases of a step; before and between steps the engine loads, reads or saves.
+STEP_PHASES = frozenset({"generate", "judge", "measure", "score", "train", "evaluate", "update"})
 Tone = Literal["staged", "waiting", "applied", "refused", "plain"]
 
 
@@ -95,7 +97,7 @@ class Steering:
 
     def _waiting(self, command: Command, snapshot: Snapshot) -> Status:
         who = "" if command.id in self.sent else f" from {command.client or 'elsewhere'}"
-        step = snapshot.last.step + 1 if snapshot.last else 1
+        step = _first_step_with(command, snapshot)
         state = snapshot.state
         if state.ended:
             until = f"the run is {state.word}; taken up if it is resumed"
@@ -113,6 +115,16 @@ class Steering:
         if row.state == "applied":
             return Status("applied", f"{asked}: applied at step {row.step}")
         return Status("refused", f"{asked}: refused: {row.note}")
+
+
+def _first_step_with(command: Command, snapshot: Snapshot) -> int:
+    """The step that a waiting change takes effect at: a step that runs keeps its values."""
+    after, since = (snapshot.last.step, snapshot.last.time) if snapshot.last else (0, 0.0)
+    progress = snapshot.progress
+    inside = (
+        snapshot.state.word == "running" and progress is not None and progress.phase in STEP_PHASES
+    )
+    return after + (2 if inside and command.sent > since else 1)
 
 
 def what(kind: str, body: dict[str, object]) -> str:

@@ -20,11 +20,11 @@ async def test_a_staged_coefficient_is_sent_waits_and_is_applied_at_a_step(home:
             await viewer.press("enter")
             (command,) = inbox.pending(fake.run.inbox)
             assert command.body == {"knob": "kl_coef", "value": 0.0625}
-            await viewer.sees("kl_coef 0.0625: waits for step 31", "→ 0.0625 waiting")
+            await viewer.sees("kl_coef 0.0625: waits for step 32", "→ 0.0625 waiting")
             fake.answer()
-            await viewer.sees("applied at step 31", "kl_coef 0.05 → 0.0625 at step 31 by tui")
+            await viewer.sees("applied at step 32", "kl_coef 0.05 → 0.0625 at step 32 by tui")
             markers = viewer.monitor.query_one("#chart-0", Chart).picture.markers
-            assert ("β0.0625", 31) in [(marker.text, marker.x) for marker in markers]
+            assert ("β0.0625", 32) in [(marker.text, marker.x) for marker in markers]
 
 
 async def test_a_refusal_shows_its_reason(home: Path) -> None:
@@ -34,7 +34,7 @@ async def test_a_refusal_shows_its_reason(home: Path) -> None:
         async with viewing(home, fake.run) as viewer:
             await viewer.sees("step 3/500")
             await viewer.press("[", "enter")
-            await viewer.sees("waits for step 4")
+            await viewer.sees("waits for step 5")
             fake.answer(refuse="not on a Sunday")
             await viewer.sees("refused: not on a Sunday")
 
@@ -95,7 +95,7 @@ async def test_commands_of_others_are_shown_while_they_wait(home: Path) -> None:
     inbox.send(fake.run.inbox, "set", {"knob": "lr", "value": 2e-5}, "cli")
     with alive(fake.run):
         async with viewing(home, fake.run) as viewer:
-            await viewer.sees("lr 2e-5 from cli: waits for step 4")
+            await viewer.sees("lr 2e-5 from cli: waits for step 5")
 
 
 async def test_pause_checkpoint_and_stop_become_commands_and_stop_asks_first(home: Path) -> None:
