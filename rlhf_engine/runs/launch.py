@@ -97,7 +97,8 @@ def resolve(home: Path, spec: Spec, name: str) -> Spec:
         judge["gold"] = [found(source) for source in spec.reward.gold]
     if isinstance(spec, EvaluateSpec):
         table["evaluate"]["against"] = [found(path) for path in spec.evaluate.against]
-    return parse_spec(table, f"run {name!r}")
+    # What was valid stays valid: only the name is new.
+    return parse_spec(table, "--name")
 
 
 def _absolute(source: str) -> str:
