@@ -29,7 +29,7 @@ from workbench.widgets.form_parts import StageRow, difference, summary
 
 LAUNCH_KEYS = (
     Key("new.launch", "ctrl+g", "launch", "Launch", "Start the runs, if everything is valid"),
-    Key("new.undo", "u", "undo", "Undo field", "Give the field its value of the preset"),
+    Key("new.undo", "u,ctrl+z", "undo", "Undo field", "Give the field its value of the preset"),
     Key("new.pane", "tab", "pane(1)", "Next pane", "Presets, stages, fields, name, Launch"),
     Key("new.pane_before", "shift+tab", "pane(-1)", "Pane before", "Pane before", show=False),
     Key("new.field", "down", "field(1)", "Next field", "Next field", show=False),
