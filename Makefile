@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all check format bench clean
 
 demo: $(STAMP)
 	$(BIN)/workbench demo
@@ -32,6 +32,9 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench.ppo_step
 
 clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
+
+import pynvml
 
 from rlhf_engine.job.spec import Spec, inputs
 from rlhf_engine.runs import inbox
@@ -55,11 +56,18 @@ def device_name(wanted: str) -> str:
         return "cuda:0"
     if wanted != "auto":
         return wanted
-    return "cuda:0" if Path("/proc/driver/nvidia").exists() and _visible_gpu() else "cpu"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return "cuda:0" if not hidden and _gpu_count() else "cpu"
 
 
-def _visible_gpu() -> bool:
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
+def _gpu_count() -> int:
+    try:
+        pynvml.nvmlInit()
+        count = int(pynvml.nvmlDeviceGetCount())
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return 0
+    return count
 
 
 def _verb(word: str) -> str:
