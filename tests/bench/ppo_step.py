@@ -19,7 +19,11 @@ from rlhf_engine.model.builtin import builtin_model
 from rlhf_engine.runs.directory import create_run
 from rlhf_engine.runs.reader import StoreReader
 
-TOPICS = ["cats", "the sea", "an old train", "winter", "a good soup", "maths", "my neighbour", "the moon", "football", "a long walk", "music", "trees", "the news", "a small town", "bread", "a storm"]
+TOPICS = (
+    ["cats", "the sea", "an old train", "winter", "a good soup", "maths", "my neighbour"]
+    + ["the moon", "football", "a long walk", "music", "trees", "the news", "a small town"]
+    + ["bread", "a storm"]
+)
 # A token that the model never says, so that every response has its full length.
 NEVER = "<file_sep>"
 
