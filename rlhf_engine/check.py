@@ -9,9 +9,11 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlhf_engine.data import formats
 from rlhf_engine.data.errors import DataError
+from rlhf_engine.data.inspect import inspect
 from rlhf_engine.data.sources import read_rows
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.presets import parse_spec
@@ -25,6 +27,9 @@ from rlhf_engine.job.spec import (
 )
 from rlhf_engine.runs.directory import home_folder
 from rlhf_engine.waiting import device_name
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Finding = tuple[str, str]
 
@@ -77,6 +82,7 @@ def _data(spec: Spec, home: Path) -> Iterator[Finding]:
     data = spec.data
     readers = {SftSpec: formats.conversations, RewardSpec: formats.pairs}
     read = readers.get(type(spec), formats.prompts)
+    tokenizer = _tokenizer(spec, home)
     places = [(data.path, data.split)]
     if data.eval_path:
         places.append((data.eval_path, "train"))
@@ -86,8 +92,31 @@ def _data(spec: Spec, home: Path) -> Iterator[Finding]:
         path = data_path(place, home)
         rows = read_rows(path, split=split, subset=data.subset, limit=data.max_rows)
         _, report = read(rows, data.format, system=data.system, columns=data.columns)
-        level = "warn" if report.dropped else "ok"
-        yield level, f"data {place} ({split}): " + "; ".join(report.lines())
+        found = inspect(
+            rows,
+            data.format,
+            tokenizer,
+            data.max_tokens,
+            max_prompt_tokens=data.max_prompt_tokens,
+            system=data.system,
+            columns=data.columns,
+        )
+        level = "warn" if report.dropped or found.truncated else "ok"
+        yield level, f"data {place} ({split}): " + "; ".join(found.lines())
+
+
+def _tokenizer(spec: Spec, home: Path) -> "PreTrainedTokenizerBase | None":
+    """The policy's tokenizer; None where an earlier stage of the pipeline will bring it."""
+    if _later(spec.policy):
+        return None
+    from transformers import AutoTokenizer
+
+    from rlhf_engine.model.base import resolve_source
+
+    source = resolve_source(spec.policy, home, lambda _: None)
+    return AutoTokenizer.from_pretrained(
+        source.adapter or source.base, trust_remote_code=spec.model.trust_remote_code
+    )
 
 
 def _rewards(spec: Spec, home: Path) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 from rlhf_engine.data.batches import pad_left, position_ids
 from rlhf_engine.model.merged import MergedCopy
 from rlhf_engine.model.roles import Role, Roles
+from rlhf_engine.rl.responses import lengths, response_mask
 
 # Below this share of unfinished rows the batch shrinks to them.
 SHRINK_AT = 0.75
@@ -83,27 +84,32 @@ class CachedRollout:
         base = self._roles.base
         ids, mask = (part.to(self._roles.device) for part in pad_left(prompts, base.pad_id))
         state = _Decoding(ids, mask.long(), DynamicCache(config=base.model.config))
-        tokens: list[list[int]] = [[] for _ in prompts]
-        logps: list[list[float]] = [[] for _ in prompts]
-        rows = list(range(len(prompts)))
-        alive = [True] * len(prompts)
+        tokens = torch.full(noise.shape, base.eos_ids[0], device=ids.device)
+        logps = torch.zeros(noise.shape, device=ids.device)
+        rows = torch.arange(len(prompts), device=ids.device)
+        ended = torch.zeros(len(prompts), dtype=torch.bool, device=ids.device)
+        ends = torch.tensor(base.eos_ids, device=ids.device)
         for position in range(noise.shape[1]):
             logits = self._next_logits(state)
-            chosen, logp = draw(logits, noise[rows, position], temperature)
-            for row, token, value in zip(rows, chosen.tolist(), logp.tolist(), strict=True):
-                if alive[row]:
-                    tokens[row].append(token)
-                    logps[row].append(value)
-                    alive[row] = token not in base.eos_ids
-            keep = [index for index, row in enumerate(rows) if alive[row]]
-            if not keep:
+            chosen, logp = draw(logits, noise[rows.cpu(), position], temperature)
+            tokens[rows, position], logps[rows, position] = chosen, logp
+            ended[rows] |= torch.isin(chosen, ends)
+            going = (~ended[rows]).nonzero()[:, 0]
+            if not len(going):
                 break
             state.append(chosen)
-            if len(keep) <= SHRINK_AT * len(rows):
-                state.keep(torch.tensor(keep, device=chosen.device))
-                rows = [rows[index] for index in keep]
-        ends = [sequence[-1] in base.eos_ids for sequence in tokens]
-        return [Response(*parts) for parts in zip(prompts, tokens, ends, logps, strict=True)]
+            if len(going) <= SHRINK_AT * len(rows):
+                state.keep(going)
+                rows = rows[going]
+        # What was drawn for a row after its end, and what was not drawn at all, falls away here.
+        mask, finished = response_mask(tokens, base.eos_ids)
+        spoken = lengths(mask).tolist()
+        return [
+            Response(prompt, tokens[row, :length].tolist(), end, logps[row, :length].tolist())
+            for row, (prompt, length, end) in enumerate(
+                zip(prompts, spoken, finished.tolist(), strict=True)
+            )
+        ]
 
     def _next_logits(self, state: "_Decoding") -> Tensor:
         """Logits of the next token in fp32. (B, V).

@@ -1,7 +1,6 @@
 """Loading the one base model: where it comes from, its number format, its tokenizer."""
 
 import json
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,20 +76,17 @@ def load_base(source: Source, spec: Model, device: torch.device) -> Base:
     }
     try:
         config = AutoConfig.from_pretrained(source.base, **options)
-        with warnings.catch_warnings():
-            # bitsandbytes warns on import that an optional kernel package is missing.
-            warnings.simplefilter("ignore")
-            model = AutoModelForCausalLM.from_pretrained(
-                source.base,
-                config=config,
-                dtype=DTYPES[spec.dtype],
-                quantization_config=_quantization(spec),
-                device_map={"": device},
-                # The CPU's fused attention has a slow backward pass at the lengths a CPU can train.
-                attn_implementation="eager" if device.type == "cpu" else "sdpa",
-                use_safetensors=True,
-                **options,
-            )
+        model = AutoModelForCausalLM.from_pretrained(
+            source.base,
+            config=config,
+            dtype=DTYPES[spec.dtype],
+            quantization_config=_quantization(spec),
+            device_map={"": device},
+            # The CPU's fused attention has a slow backward pass at the lengths a CPU can train.
+            attn_implementation="eager" if device.type == "cpu" else "sdpa",
+            use_safetensors=True,
+            **options,
+        )
         tokenizer = AutoTokenizer.from_pretrained(source.adapter or source.base, **options)
     except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0]

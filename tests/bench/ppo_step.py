@@ -19,11 +19,10 @@ from rlhf_engine.model.builtin import builtin_model
 from rlhf_engine.runs.directory import create_run
 from rlhf_engine.runs.reader import StoreReader
 
-TOPICS = (
-    ["cats", "the sea", "an old train", "winter", "a good soup", "maths", "my neighbour"]
-    + ["the moon", "football", "a long walk", "music", "trees", "the news", "a small town"]
-    + ["bread", "a storm"]
-)
+TOPICS = """
+cats, the sea, an old train, winter, a good soup, maths, my neighbour, the moon, football,
+a long walk, music, trees, the news, a small town, bread, a storm
+"""
 # A token that the model never says, so that every response has its full length.
 NEVER = "<file_sep>"
 
@@ -37,7 +36,7 @@ def prepare(folder: Path) -> list[str]:
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    rows = [{"prompt": f"Write one sentence about {topic}."} for topic in TOPICS]
+    rows = [{"prompt": f"Write one sentence about {topic.strip()}."} for topic in TOPICS.split(",")]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [f"policy={folder / 'model'}", f"data.path={folder / 'prompts.jsonl'}"]
 

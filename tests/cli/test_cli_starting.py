@@ -216,7 +216,7 @@ def test_check_fails_when_the_engine_finds_an_error(
     _play_check(monkeypatch, CHECK % ("error", 1))
     result = workbench("check", pipeline)
     assert result.exit_code == 1
-    assert "2 errors, 0 warnings" in result.stderr
+    assert "errors: 2, warnings: 0" in result.stderr
 
 
 def test_a_check_that_breaks_is_not_taken_for_a_finding(

@@ -69,7 +69,7 @@ def _show_findings(home: Path, files: Sequence[Path], as_json: bool) -> int:
                 click.echo(text)
     if process.returncode not in (0, 1):
         raise Problem(f"the check itself ended with code {process.returncode}; see above")
-    say(f"{counts['error']} errors, {counts['warn']} warnings")
+    say(f"errors: {counts['error']}, warnings: {counts['warn']}")
     return process.returncode
 
 
