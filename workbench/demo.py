@@ -28,8 +28,9 @@ def demo(
 ) -> None:
     """The whole pipeline on a small real model.
 
-    Opens the live monitor of PPO; turn the KL coefficient there. Without a terminal, or with
-    --headless, it prints progress lines and ends with a table.
+    Opens the list of runs, where the five stages follow each other: open PPO's monitor and turn
+    the KL coefficient there. Without a terminal, or with --headless, it prints progress lines and
+    ends with a table.
     """
     seeded = (*overrides, f"seed={seed}") if seed is not None else overrides
     runs = launch.launch(home, ready_preset(home, PRESET, seeded))
@@ -52,7 +53,7 @@ def _headless(runs: Sequence[RunDir]) -> bool:
 
 
 def _on_screens(home: Path, runs: Sequence[RunDir]) -> bool:
-    open_screens(home, next(run.id for run in runs if run.spec().stage == "ppo"))
+    open_screens(home)
     states = [run_state(run) for run in runs]
     if all(state.word == "done" for state in states):
         _print_table(runs)
