@@ -102,6 +102,9 @@ def resolve(home: Path, spec: Spec, name: str) -> Spec:
 
 
 def _absolute(source: str) -> str:
+    """A local path, or the file before `:function`, made absolute; anything else as it is."""
+    if source.startswith(("builtin:", "rule:", "stage:")):
+        return source
     file, separator, function = source.rpartition(":")
     for path, rest in ((source, ""), (file, separator + function), (f"{file}.py", f":{function}")):
         if path not in ("", ".py") and (found := Path(path).expanduser()).exists():
