@@ -13,10 +13,8 @@ from rlhf_engine.job.errors import SpecError, nearest
 from rlhf_engine.model.base import resolve_source
 from rlhf_engine.model.roles import Roles
 from rlhf_engine.rollout import Response
-from rlhf_engine.rules import RULES
+from rlhf_engine.rules import RULES, Rule
 from rlhf_engine.scoring import hidden_states, micro_batches, pack, sequence_scores
-
-Rule = Callable[[str, str, bool], float]
 
 
 class Scorer(Protocol):
