@@ -98,7 +98,8 @@ def _plain_weight(layer: Any) -> Tensor:
         plain = int8_vectorwise_dequant(weight.data, scale).to(torch.bfloat16)
         return plain
     if isinstance(layer, WidenedLinear):
-        return weight.detach().float()
+        widened: Tensor = weight.detach().float()
+        return widened
     return weight.detach().clone()  # type: ignore[no-any-return]
 
 
