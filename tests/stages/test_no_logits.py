@@ -98,14 +98,14 @@ def test_ppo(inputs: Inputs, tmp_path: Path, more: dict[str, Any]) -> None:
 
 def test_sft(inputs: Inputs, tmp_path: Path) -> None:
     batches = {"batch_size": 40, "micro_batch_size": 40}
-    rows = rows_of_a_step("sft", inputs, tmp_path, batches=batches)
+    rows = rows_of_a_step("sft", inputs, tmp_path, eval_rows=1, batches=batches)
     assert rows.keys() == {"train", "evaluate"}
     assert rows["train"] == CHUNK_ROWS
     assert rows["evaluate"] <= CHUNK_ROWS
 
 
 def test_reward(inputs: Inputs, tmp_path: Path) -> None:
-    assert rows_of_a_step("reward", inputs, tmp_path) == {}
+    assert rows_of_a_step("reward", inputs, tmp_path, eval_rows=1) == {}
 
 
 def whole_logits(roles: Roles, hidden: Tensor, block: Pack, temperature: float) -> TokenLogProbs:
@@ -148,4 +148,6 @@ def test_a_backward_pass_is_watched_too(
 
     monkeypatch.setattr(masked_tokens, "token_logprobs", sly)
     batches = {"batch_size": 40, "micro_batch_size": 40}
-    assert rows_of_a_step("sft", inputs, tmp_path, batches=batches)["train"] > CHUNK_ROWS
+    assert (
+        rows_of_a_step("sft", inputs, tmp_path, eval_rows=1, batches=batches)["train"] > CHUNK_ROWS
+    )
