@@ -77,6 +77,10 @@ class Lab:
         """Metrics and knobs of each step but for clocks: what must repeat bit for bit."""
         return {row.step: row.repeatable() for row in self.steps(run)}
 
+    def weights(self, run: RunDir) -> bytes:
+        """The trained adapter that a run has left."""
+        return (run.output / "adapter_model.safetensors").read_bytes()
+
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:

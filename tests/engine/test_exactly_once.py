@@ -6,7 +6,9 @@ import time
 import pytest
 
 from rlhf_engine.runs import inbox
+from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.launch import start_engine
+from rlhf_engine.runs.lineage import replay
 from rlhf_engine.runs.reader import StoreReader
 from rlhf_engine.runs.state import run_state
 from tests.engine.conftest import Lab
@@ -48,12 +50,27 @@ def kill_and_resume(lab: Lab, kills: int, seed: int, *overrides: str) -> None:
     for step, figures in committed.items():
         assert figures == final[step], f"step {step} was lost"
 
+    undisturbed = replay(run)
+    assert lab.ended(undisturbed).word == "done", run_state(undisturbed).detail
+    assert lab.figures(undisturbed) == final
+    assert lab.weights(undisturbed) == lab.weights(run)
+    for original, repeated in zip(history(run), history(undisturbed), strict=True):
+        assert original == repeated, "the knobs' history has no hole"
+
+
+def history(run: RunDir) -> list[tuple[int, str, float | None, float]]:
+    """Every live change of a knob, whoever made it."""
+    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
+        return [(row.step, row.name, row.old, row.new) for row in reader.knobs()]
+
 
 def test_three_kills(lab: Lab) -> None:
-    kill_and_resume(lab, 3, seed=0)
+    kill_and_resume(lab, 3, 0, "ppo.kl.controller=adaptive", "ppo.kl.horizon=200")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_ten_kills(lab: Lab, seed: int) -> None:
-    kill_and_resume(lab, 10, seed, "ppo.kl.controller=adaptive", "ppo.kl.horizon=200")
+@pytest.mark.parametrize("advantage", ["gae", "rloo"])
+def test_ten_kills(lab: Lab, seed: int, advantage: str) -> None:
+    adaptive = ("ppo.kl.controller=adaptive", "ppo.kl.horizon=200")
+    kill_and_resume(lab, 10, seed, f"ppo.advantage={advantage}", *adaptive)
