@@ -125,7 +125,7 @@ def test_a_missing_or_damaged_checkpoint_is_named_with_the_others(parent: Parent
     with pytest.raises(SpecError, match="no checkpoint of step 5; there is one of 4, 8"):
         lineage.fork(run, 5)
     (folder_of(run.checkpoints, 8) / "policy.safetensors").write_bytes(b"?")
-    with pytest.raises(SpecError, match="policy.safetensors is damaged.*other steps: 4"):
+    with pytest.raises(SpecError, match=r"policy\.safetensors is damaged.*other steps: 4"):
         lineage.fork(run)
     assert list(all_runs(run.home)) == [run]
     shutil.rmtree(run.checkpoints)
