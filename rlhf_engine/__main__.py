@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import traceback
 from pathlib import Path
@@ -46,7 +47,11 @@ def main() -> int:
         lock.write(json.dumps(about | {"trouble": text}))
         log(text or "the store can be written again")
 
-    store = StoreWriter(run.store, trouble)
+    try:
+        store = StoreWriter(run.store, trouble)
+    except sqlite3.Error as error:
+        log(f"{run.store} cannot be opened: {error}; free some space, or see whose file it is")
+        return 1
     try:
         return _session(run, store)
     finally:
@@ -68,7 +73,7 @@ def _session(run: RunDir, store: StoreWriter) -> int:
     for fault in found.damaged:
         store.event(found.step, "warn", "checkpoint", f"{fault}; going on from step {found.step}")
     try:
-        if found.step < spec.first_state:
+        if found.step < spec.begins_after:
             raise SpecError(_no_fork(spec, found))
         outcome, error = _work(run, spec, store, found), ""
     except Cancelled as reason:
@@ -104,7 +109,7 @@ def _work(run: RunDir, spec: Spec, store: StoreWriter, found: Found) -> Outcome:
 
 
 def _where(run: RunDir, spec: Spec, store: StoreWriter) -> Found:
-    last = max(store.last_step(to_redo=True), spec.first_state)
+    last = max(store.last_step(to_redo=True), spec.begins_after)
     if spec.stage in STATELESS:
         return Found(last, None)
     if store.query("SELECT 1 FROM sessions WHERE began = 'rollback' LIMIT 1"):

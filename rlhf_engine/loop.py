@@ -81,7 +81,7 @@ class Loop:
         if state is not None:
             self._stage.load_state(State(state.tensors, state.values["stage"]))
         self._done = self._saved_at = found.step
-        if found.step == self._spec.first_state:
+        if found.step == self._spec.begins_after:
             self._desk.start(found.step, None)
         elif state is not None:
             self._desk.start(found.step, state.values["knobs"], state.values.get("moves"))
@@ -196,7 +196,7 @@ class Loop:
 
         Raises SpecError with the steps that there are.
         """
-        first = self._spec.first_state
+        first = self._spec.begins_after
         if self._stage.state() is None:
             known = list(range(self._done + 1))
         else:
@@ -224,7 +224,7 @@ class Loop:
             self._save_due = not self._written(what, lambda: self._write_checkpoint(state))
 
     def _write_checkpoint(self, state: State) -> None:
-        keep, spare = self._spec.checkpoints.keep, self._spec.first_state
+        keep, spare = self._spec.checkpoints.keep, self._spec.begins_after
         with self._report.phase("save checkpoint"):
             values = {"stage": state.values, **self._desk.state()}
             size = checkpoint.save(self._run.checkpoints, self._done, State(state.tensors, values))

@@ -42,7 +42,7 @@ class RunSpec(Section):
     """The run and step that this run was forked from; `workbench fork` writes it."""
 
     @property
-    def first_state(self) -> int:
+    def begins_after(self) -> int:
         """The step after which this run's own steps begin: 0, or that of its fork."""
         return self.fork.step if self.fork else 0
 

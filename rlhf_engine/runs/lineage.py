@@ -39,7 +39,7 @@ def fork(
     step, folder = _checkpoint(parent, step)
     before = spec.model_dump() | {"fork": {"run": parent.id, "step": step}}
     before["changes"] = [change for change in before["changes"] if change["step"] > step]
-    if step > spec.first_state:
+    if step > spec.begins_after:
         _put_knobs(before, spec, values_of(folder))
     tables = [copy.deepcopy(before)]
     for override in overrides:
@@ -138,11 +138,11 @@ def _check_length(parent: RunDir, before: Table, child: Spec) -> None:
     if (reader := StoreReader.open(parent.store)) is not None:
         with reader:
             total = int(reader.facts().get("total_steps", 0))
-    if child.first_state < total or _length(before) != _length(child.model_dump()):
+    if child.begins_after < total or _length(before) != _length(child.model_dump()):
         return
     field = "steps" if "steps" in before[child.stage] else "batches.epochs"
     raise SpecError(
-        f"step {child.first_state} is the last one of {parent.id}; give the fork more of them: "
+        f"step {child.begins_after} is the last one of {parent.id}; give the fork more of them: "
         f"--set {child.stage}.{field}=..."
     )
 

@@ -10,8 +10,8 @@ from typing import Self
 
 HEARTBEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
-# The file's text is written into a place of this size that is taken once: a full disk stops it not.
-TEXT_BYTES = 1024
+# The file always has this size: what it says can be replaced on a disk that is full.
+TEXT_BYTES = 4096
 
 
 class Lock:

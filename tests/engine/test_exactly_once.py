@@ -65,7 +65,8 @@ def history(run: RunDir) -> list[tuple[int, str, float | None, float]]:
 
 
 def test_three_kills(lab: Lab) -> None:
-    kill_and_resume(lab, 3, 0, "ppo.kl.controller=adaptive", "ppo.kl.horizon=200")
+    adaptive = ("ppo.kl.controller=adaptive", "ppo.kl.horizon=200")
+    kill_and_resume(lab, 3, 0, "ppo.advantage=rloo", *adaptive)
 
 
 @pytest.mark.slow

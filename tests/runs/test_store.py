@@ -1,7 +1,9 @@
 """The store of a run: old files open, and what counts after a resume or a rollback."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,15 +64,17 @@ def test_a_resume_redoes_later_steps_and_a_rollback_takes_them_back(tmp_path: Pa
 def test_a_transaction_lands_whole_or_not_at_all(tmp_path: Path) -> None:
     store = StoreWriter(tmp_path / "run.db")
     store.start_session(None)
-    with pytest.raises(ZeroDivisionError), store.transaction():
-        store.step(1, {}, {}, {})
-        store.event(1, "info", "x", str(1 / 0))
-    with pytest.raises(sqlite3.Error), store.transaction():
-        store.step(1, {}, {}, {})
-        store.event(1, "info", "x", object())  # type: ignore[arg-type]
-    with store.transaction():
-        store.step(1, {}, {}, {})
-        store.event(1, "info", "kept", "")
+
+    def write(text: Callable[[], Any]) -> None:
+        with store.transaction():
+            store.step(1, {}, {}, {})
+            store.event(1, "info", "kept", text())
+
+    with pytest.raises(ZeroDivisionError):
+        write(lambda: 1 / 0)
+    with pytest.raises(sqlite3.Error):
+        write(object)
+    write(str)
     store.close()
     with reading(tmp_path / "run.db") as reader:
         assert [row.step for row in reader.steps()] == [1]
