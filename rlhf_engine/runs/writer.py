@@ -76,7 +76,8 @@ class StoreWriter:
             except sqlite3.OperationalError as error:
                 if not _unwritable(error) or self.give_up():
                     raise
-                self._trouble(f"{self._path} cannot be written ({error}): free some space")
+                if not waited:
+                    self._trouble(f"{self._path} cannot be written ({error}): free some space")
             waited = True
             time.sleep(RETRY_SECONDS)
         if waited:

@@ -151,7 +151,7 @@ def _knob(snapshot: Snapshot, name: str) -> float | None:
 
 
 def _markers(snapshot: Snapshot, time: bool, start: float) -> list[Marker]:
-    """Changes by people, live or planned (a controller moves its knob each step), resumes, checkpoints."""
+    """Changes by people (a controller moves its knob each step), resumes, checkpoints."""
     found = [
         Marker(row.time - start if time else row.step, _named(row.name, row.new), Hue.KNOB)
         for row in snapshot.changes
