@@ -21,7 +21,7 @@ class TokenSums:
     tokens: int = 0
 
     def add(self, logp: Tensor, correct: Tensor) -> None:
-        self.log_prob += float(logp.sum())
+        self.log_prob += float(logp.detach().sum())
         self.correct += int(correct.sum())
         self.tokens += len(logp)
 
