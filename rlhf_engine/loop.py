@@ -97,18 +97,19 @@ class Loop:
 
     def _between_steps(self) -> None:
         """Take up what waits, save what is due, and rest as long as the run is paused."""
-        told = ""
+        told = shown = ""
         while True:
             paused = self._desk.paused
             self._desk.open_step(self._done + 1)
             if command := self._desk.rollback_asked:
                 self._desk.rollback_asked = None
                 self._roll_back(command)
-                told = ""
+                shown = ""
                 continue
             if self._desk.checkpoint_asked or (self._save_due and not self._desk.paused):
                 self._desk.checkpoint_asked = False
                 self._save()
+                shown = ""
             if self._desk.stop_asked:
                 self._save()
                 return
@@ -117,17 +118,13 @@ class Loop:
                     return
                 self._trouble = ""
                 continue
-            told = self._rest(told)
-
-    def _rest(self, told: str) -> str:
-        """Wait a moment, and say once why the run is paused."""
-        why = self._trouble or f"paused after step {self._done}"
-        if why != told:
-            if not self._trouble:
+            why = self._trouble or f"paused after step {self._done}"
+            if why != told and not self._trouble:
                 self._store.event(self._done, "info", "pause", why)
-            self._store.progress("paused", why, text=why)
-        time.sleep(POLL_SECONDS)
-        return why
+            if why != shown:
+                self._store.progress("paused", why, text=why)
+            told = shown = why
+            time.sleep(POLL_SECONDS)
 
     def _try_step(self) -> None:
         step = self._done + 1
