@@ -10,6 +10,7 @@ from typing import Any
 from rlhf_engine import checkpoint
 from rlhf_engine.checkpoint import Found
 from rlhf_engine.commands import Desk
+from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.progress import Interrupted, Reporter
 from rlhf_engine.runs.directory import RunDir
@@ -26,13 +27,20 @@ class Loop:
     """Runs a stage to its end, a stop, or a signal; it does not know what the stage computes."""
 
     def __init__(
-        self, run: RunDir, spec: Spec, store: StoreWriter, desk: Desk, report: Reporter
+        self,
+        run: RunDir,
+        spec: Spec,
+        store: StoreWriter,
+        desk: Desk,
+        report: Reporter,
+        sizes: Sizes,
     ) -> None:
         self._run = run
         self._spec = spec
         self._store = store
         self._desk = desk
         self._report = report
+        self._sizes = sizes
         self._saved_at = 0
 
     def run(self, stage: Stage, found: Found) -> Outcome:
@@ -74,11 +82,17 @@ class Loop:
         return json.loads(rows[0][0]) if rows else None
 
     def _step(self, stage: Stage, step: int) -> None:
-        seed_libraries(self._spec.seed, step)
         start = time.perf_counter()
         knobs = dict(self._desk.knobs)
+        self._sizes.step = step
+
+        def attempt() -> StepRecord:
+            seed_libraries(self._spec.seed, step)
+            self._report.take_seconds()
+            return stage.step(step, knobs)
+
         with self._report.interruptible():
-            record = stage.step(step, knobs)
+            record = self._sizes.fit(attempt)
         seconds = time.perf_counter() - start
         self._commit(step, record, knobs, seconds)
         self._desk.steer(record.next_knobs)

@@ -81,6 +81,8 @@ class Optimizer(Section):
     """Decoupled weight decay."""
     max_grad_norm: float = live(1.0, knob="max_grad_norm", gt=0, le=1000)
     """Gradients longer than this are shortened to it."""
+    eight_bit: bool = False
+    """Keep AdamW's moments in 8 bits (bitsandbytes; paged on CUDA): a quarter of their memory."""
 
 
 class Batches(Section):

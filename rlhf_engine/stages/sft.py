@@ -69,7 +69,8 @@ class SftStage:
         batches = self._spec.sft.batches
         rows = batch_indices(step, batches.batch_size, len(self._train), self._spec.seed)
         batch = [self._train[row] for row in rows]
-        sums = self._pass(batch, train=True)
+        with self._optimizer.accumulating():
+            sums = self._pass(batch, train=True)
         factor = schedule_factor(self._spec.sft.optimizer, step, self.total_steps)
         norm = self._optimizer.update(knobs["lr"] * factor, knobs["max_grad_norm"])
         metrics = {
@@ -81,7 +82,7 @@ class SftStage:
         }
         if self._held_out and due(batches.eval_every, step, self.total_steps):
             with self._place.report.atomic():
-                held_out = self._pass(self._held_out, train=False)
+                held_out = self._place.sizes.fit(lambda: self._pass(self._held_out, train=False))
             metrics |= {"eval_loss": held_out.loss, "eval_token_accuracy": held_out.accuracy}
         return StepRecord(metrics)
 
@@ -92,7 +93,7 @@ class SftStage:
         sums = TokenSums()
         phase = self._place.report.phase("train" if train else "evaluate", len(batch), "rows")
         with phase as progress, torch.set_grad_enabled(train):
-            size = self._spec.sft.batches.micro_batch_size
+            size = self._place.sizes.micro_batch
             for done, rows in enumerate(micro_batches(lengths, range(len(batch)), size)):
                 logp, correct = masked_logprobs(self._roles, [batch[row] for row in rows])
                 if train:

@@ -84,7 +84,7 @@ def test_a_model_without_such_layers_is_refused(tmp_path: Path) -> None:
     plain = nn.Module()
     plain.layers = nn.ModuleList([nn.Linear(4, 4)])
     setattr(roles.base.model, roles.base.model.base_model_prefix, plain)
-    with pytest.raises(SpecError, match="model.gradient_checkpointing"):
+    with pytest.raises(SpecError, match=r"model\.gradient_checkpointing"):
         roles.save_activation_memory()
 
 
