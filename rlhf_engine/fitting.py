@@ -4,7 +4,7 @@ import gc
 import json
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.remedies import remedies
@@ -75,10 +75,10 @@ class Sizes:
         return next((name for name in MICRO_BATCH if self._asked(name) is not None), SAMPLING)
 
     def _asked(self, name: str) -> int | None:
-        found = getattr(self._spec, self._spec.stage)
+        found: Any = getattr(self._spec, self._spec.stage)
         for part in name.split("."):
             found = getattr(found, part, None)
-        return found
+        return None if found is None else int(found)
 
     def _rows(self, name: str) -> int:
         rows = self._asked(name)

@@ -93,10 +93,10 @@ CODEBOOKS = ("qmap1", "qmap2")
 
 def _eight_bit_adamw(parameters: list[nn.Parameter], weight_decay: float) -> Any:
     """Moments in 8 bits, in blocks of 256 (Dettmers et al. 2021); large ones paged on CUDA."""
-    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
+    from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
 
     make = PagedAdamW8bit if parameters[0].is_cuda else AdamW8bit
-    adam = make(parameters, lr=0.0, weight_decay=weight_decay)
+    adam: Any = make(parameters, lr=0.0, weight_decay=weight_decay)
     for index, parameter in enumerate(parameters):
         adam.init_state(adam.param_groups[0], parameter, 0, index)
     # bitsandbytes compiles its update of small parameters on the CPU, anew in each process and

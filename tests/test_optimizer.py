@@ -76,7 +76,6 @@ def test_no_gradient_of_a_failed_update_is_left() -> None:
     owned = parameters()
     adam = AdapterOptimizer(Optimizer(), [owned])
 
-
     def fail() -> None:
         owned[0].sum().backward()
         raise MemoryError

@@ -49,9 +49,10 @@ def _lossy(spec: Spec) -> Iterator[tuple[str, str]]:
         if section.sampling.max_new_tokens > 1:
             half = section.sampling.max_new_tokens // 2
             yield f"{spec.stage}.sampling.max_new_tokens={half}", "shorter responses"
-        yield f"data.max_prompt_tokens={max(1, spec.data.max_prompt_tokens // 2)}", "cut prompts"
-    else:
-        yield f"data.max_tokens={max(2, spec.data.max_tokens // 2)}", "cut conversations"
+        if spec.data.max_prompt_tokens > 1:
+            yield f"data.max_prompt_tokens={spec.data.max_prompt_tokens // 2}", "cut prompts"
+    elif spec.data.max_tokens > 3:
+        yield f"data.max_tokens={spec.data.max_tokens // 2}", "cut conversations"
     lora = getattr(spec, "lora", None)
     if lora is not None and lora.r > 1:
         yield f"lora.r={lora.r // 2}", "a smaller adapter"

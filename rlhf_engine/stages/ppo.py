@@ -25,6 +25,7 @@ from rlhf_engine.seeding import noise
 from rlhf_engine.stages.asking import Answer, Question, Respondent, questions, token_pieces
 from rlhf_engine.stages.build import due, load_roles
 from rlhf_engine.stages.ppo_batch import Blocks, Figures, Targets, aim, measure
+from rlhf_engine.stages.ppo_ptx import Conversations
 from rlhf_engine.stages.ppo_update import Updater
 from rlhf_engine.stages.rows import read_split
 from rlhf_engine.stages.stage import StepRecord, Warn, Workplace
@@ -55,8 +56,9 @@ class PpoStage:
         if self._value_role is not None:
             trained.append(self._roles.trained("value"))
         self._optimizer = AdapterOptimizer(self._ppo.optimizer, trained)
+        ptx = Conversations(spec, self._roles, place) if self._ppo.ptx.data.path else None
         self._updater = Updater(
-            self._roles, self._optimizer, self._ppo, self._value_role, place.sizes
+            self._roles, self._optimizer, self._ppo, self._value_role, place.sizes, ptx
         )
         self._score_shift, self._score_scale = 0.0, 1.0
         self.total_steps = self._ppo.steps

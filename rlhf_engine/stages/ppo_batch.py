@@ -84,6 +84,11 @@ class Blocks:
             len(p) + len(r) for p, r in zip(self._prompts, self._responses, strict=True)
         ]
 
+    @property
+    def updates_before(self) -> int:
+        """Optimiser updates in the steps before this one."""
+        return (self._step - 1) * self._spec.epochs * self._spec.minibatches
+
     def minibatches(self, epoch: int) -> list[list[int]]:
         """Shuffled minibatches of one epoch, each as its rows."""
         rows = permutation(self._seed, f"minibatch-{epoch}", self._step, len(self._prompts))

@@ -13,6 +13,10 @@ from rlhf_engine.optimizer import AdapterOptimizer
 from rlhf_engine.rl.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
 from rlhf_engine.scoring import Pack, hidden_states, response_logprobs, token_values
 from rlhf_engine.stages.ppo_batch import Blocks, Figures, Targets
+from rlhf_engine.stages.ppo_ptx import Conversations
+
+# Of one micro-batch; without a value role there is no value loss.
+Losses = tuple[PolicyLoss, ValueLoss | None]
 
 
 @dataclass
@@ -22,26 +26,27 @@ class UpdateStats:
     tokens: int = 0
     policy_loss: list[float] = field(default_factory=list)
     grad_norm: list[float] = field(default_factory=list)
+    ptx_loss: list[float] = field(default_factory=list)
     clipped: float = 0.0
     value_loss: float | None = None
     value_clipped: float = 0.0
     approx_kl: float = 0.0
     first_ratio_error: float = 0.0
 
-    def add(
-        self, policy: Sequence[PolicyLoss], value: Sequence[ValueLoss], tokens: int, norm: float
-    ) -> None:
+    def add(self, losses: Sequence[Losses], tokens: int, norm: float) -> None:
         """Count a minibatch of `tokens` tokens, given by its micro-batches."""
         if not self.tokens:
-            self.first_ratio_error = max(float(loss.ratio_error) for loss in policy)
+            self.first_ratio_error = max(float(policy.ratio_error) for policy, _ in losses)
         self.tokens += tokens
         self.grad_norm.append(norm)
-        self.policy_loss.append(sum(float(loss.loss.detach()) for loss in policy))
-        self.clipped += sum(float(loss.clipped) for loss in policy)
-        self.approx_kl += sum(float(loss.approx_kl) for loss in policy)
-        for loss in value:
-            self.value_loss = (self.value_loss or 0.0) + float(loss.loss.detach()) * tokens
-            self.value_clipped += float(loss.clipped)
+        self.policy_loss.append(sum(float(policy.loss.detach()) for policy, _ in losses))
+        self.clipped += sum(float(policy.clipped) for policy, _ in losses)
+        self.approx_kl += sum(float(policy.approx_kl) for policy, _ in losses)
+        for _, value in losses:
+            if value is not None:
+                loss = float(value.loss.detach())
+                self.value_loss = (self.value_loss or 0.0) + loss * tokens
+                self.value_clipped += float(value.clipped)
 
     def metrics(self) -> dict[str, float]:
         tokens = max(1, self.tokens)
@@ -55,6 +60,8 @@ class UpdateStats:
         if self.value_loss is not None:
             found["value_loss"] = self.value_loss / tokens
             found["value_clip_fraction"] = self.value_clipped / tokens
+        if self.ptx_loss:
+            found["ptx_loss"] = _mean(self.ptx_loss)
         return found
 
 
@@ -71,6 +78,7 @@ class Updater:
     spec: Ppo
     value_role: str | None
     sizes: Sizes
+    ptx: Conversations | None = None
 
     def update(
         self,
@@ -108,8 +116,16 @@ class Updater:
         count = sum(len(block.targets) for block in packs)
         with self.optimizer.accumulating():
             losses = [self._backward(b, figures, targets, knobs, count) for b in packs]
+            mixed_in = self._mix_in(blocks.updates_before + len(stats.grad_norm) + 1, knobs)
         norm = self.optimizer.update(lr, knobs["max_grad_norm"])
-        stats.add([policy for policy, _ in losses], [v for _, v in losses if v is not None], count, norm)
+        stats.add(losses, count, norm)
+        stats.ptx_loss += mixed_in
+
+    def _mix_in(self, update: int, knobs: Mapping[str, float]) -> list[float]:
+        """Add the gradients of PPO-ptx to those of an update; its loss, or nothing where off."""
+        if self.ptx is None or knobs["ptx_coef"] == 0:
+            return []
+        return [self.ptx.backward(update, knobs["ptx_coef"])]
 
     def _backward(
         self,
@@ -118,7 +134,7 @@ class Updater:
         targets: Targets,
         knobs: Mapping[str, float],
         count: int,
-    ) -> tuple[PolicyLoss, ValueLoss | None]:
+    ) -> Losses:
         """Add one micro-batch's gradients; `count` is the token count of its minibatch."""
         hidden = hidden_states(self.roles, "policy", block)
         logp = response_logprobs(self.roles, hidden, block, knobs["temperature"]).logp
