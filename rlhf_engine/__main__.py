@@ -13,7 +13,9 @@ from pathlib import Path
 import setproctitle
 
 from rlhf_engine.commands import Desk
+from rlhf_engine.fitting import out_of_memory
 from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.remedies import remedies
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.progress import log
 from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after
@@ -145,8 +147,8 @@ def _explained(fault: Exception, run: RunDir) -> str:
 
     if isinstance(fault, SpecError | DataError | RunNotFound):
         return str(fault)
-    if type(fault).__name__ == "OutOfMemoryError":
-        return "out of GPU memory: lower micro_batch_size or sampling.batch_size, or use nf4"
+    if out_of_memory(fault):
+        return f"out of memory; the cheapest remedies: {', '.join(remedies(run.spec()))}"
     text = str(fault).splitlines() or ["no message"]
     return f"{type(fault).__name__}: {text[0]}; see {run.log.name}"
 
