@@ -37,6 +37,8 @@ def main() -> int:
     faulthandler.enable()
     run = RunDir(Path(sys.argv[1]).resolve())
     setproctitle.setproctitle(f"rlhf-engine {run.id}")
+    if int(os.environ.get("RANK", 0)) > 0:
+        return _assist(run)
     about = {"pid": os.getpid(), "host": socket.gethostname()}
     lock = Lock.take(run.lock, json.dumps(about))
     if lock is None:
@@ -58,6 +60,18 @@ def main() -> int:
         return _session(run, store)
     finally:
         store.close()
+
+
+def _assist(run: RunDir) -> int:
+    """One of several processes (`torchrun`, `accelerate launch`) whose first one does the rest."""
+    # The first process ends after its step, and says so.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    from rlhf_engine.work import assist
+
+    spec = run.spec()
+    assist(run, spec, device_name(spec.device))
+    return 0
 
 
 def _session(run: RunDir, store: StoreWriter) -> int:

@@ -10,6 +10,7 @@ from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.remedies import remedies
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.progress import Reporter
+from rlhf_engine.ranks import Ranks
 from rlhf_engine.runs.writer import StoreWriter
 
 T = TypeVar("T")
@@ -51,12 +52,16 @@ class Sizes:
     works with the sizes that the run had there.
     """
 
-    def __init__(self, spec: Spec, store: StoreWriter, report: Reporter) -> None:
+    def __init__(
+        self, spec: Spec, store: StoreWriter, report: Reporter, ranks: Ranks | None = None
+    ) -> None:
         self._spec = spec
         self._store = store
         self._report = report
+        self._ranks = ranks or Ranks()
         found = store.query("SELECT value FROM run WHERE key = ?", FACT)
-        self._shrinks = [Shrink(*row) for row in json.loads(found[0][0])] if found else []
+        rows = self._ranks.tell(json.loads(found[0][0]) if found else [])
+        self._shrinks = [Shrink(*row) for row in rows]
         self.step = 0
 
     @property
@@ -92,8 +97,11 @@ class Sizes:
         """Do `work`, again with half the rows whenever memory runs out.
 
         It must leave nothing behind when it fails. Raises SpecError with the cheapest remedies
-        where one row at once is too much.
+        where one row at once is too much. Several processes work in step, so none of them can
+        do a thing again on its own: there the fault goes on.
         """
+        if self._ranks.size > 1:
+            return work()
         while True:
             try:
                 return work()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.sections import Optimizer
+from rlhf_engine.ranks import Ranks
 
 # The first bitsandbytes whose 8-bit AdamW runs on the CPU.
 CPU_EIGHT_BIT = (0, 50)
@@ -33,7 +34,10 @@ class AdapterOptimizer:
     Its state is made here, so that no step can fail half-way for want of memory.
     """
 
-    def __init__(self, spec: Optimizer, groups: Sequence[Sequence[nn.Parameter]]) -> None:
+    def __init__(
+        self, spec: Optimizer, groups: Sequence[Sequence[nn.Parameter]], ranks: Ranks | None = None
+    ) -> None:
+        self._ranks = ranks or Ranks()
         self._groups = [list(group) for group in groups]
         self._parameters = [parameter for group in self._groups for parameter in group]
         make = _eight_bit_adamw if spec.eight_bit else _adamw
@@ -49,8 +53,9 @@ class AdapterOptimizer:
             raise
 
     def update(self, lr: float, max_grad_norm: float) -> float:
-        """Clip, step, clear the gradients; return the gradient norm of the first group."""
+        """Sum over processes, clip, step, clear the gradients; return the first group's norm."""
         with self.accumulating():
+            self._ranks.sum(_gradients(self._parameters) if self._ranks.size > 1 else ())
             norms = [torch.nn.utils.clip_grad_norm_(group, max_grad_norm) for group in self._groups]
             self._adam.param_groups[0]["lr"] = lr
             self._adam.step()
@@ -75,6 +80,14 @@ class AdapterOptimizer:
                 own[name].copy_(tensor)
             else:
                 own[name] = int(tensor)
+
+
+def _gradients(parameters: Sequence[nn.Parameter]) -> Iterator[Tensor]:
+    """The gradients of all; a process that had no row for a parameter adds nothing to it."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        yield parameter.grad
 
 
 def _adamw(parameters: list[nn.Parameter], weight_decay: float) -> Any:

@@ -13,6 +13,7 @@ from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.errors import SpecError, nearest
 from rlhf_engine.model.base import resolve_source
 from rlhf_engine.model.roles import Roles
+from rlhf_engine.ranks import Ranks
 from rlhf_engine.rollout import Response
 from rlhf_engine.rules import RULES, Rule
 from rlhf_engine.scoring import hidden_states, micro_batches, pack, sequence_scores
@@ -27,15 +28,20 @@ class Scorer(Protocol):
 
 
 def make_scorer(
-    source: str, roles: Roles, home: Path, sizes: Sizes, say: Callable[[str], None]
+    source: str,
+    roles: Roles,
+    home: Path,
+    sizes: Sizes,
+    ranks: Ranks,
+    say: Callable[[str], None],
 ) -> Scorer:
     """The scorer behind `rule:<name>`, `<module or file.py>:<function>`, `run:<id>` or a folder.
 
     Raises SpecError if there is none, or if a learned reward has another base.
     """
     if _is_learned(source):
-        return _learned(source, roles, home, sizes, say)
-    return RuleScorer(source, _rule(source))
+        return SharedScorer(_learned(source, roles, home, sizes, say), ranks)
+    return SharedScorer(RuleScorer(source, _rule(source)), ranks)
 
 
 def check_source(source: str, home: Path) -> None:
@@ -57,6 +63,21 @@ def _rule(source: str) -> Rule:
     if name not in RULES:
         raise SpecError(f"reward: no rule {name!r}; {nearest(name, RULES)}")
     return RULES[name]
+
+
+class SharedScorer:
+    """A scorer whose work all processes of a run share; each is given all scores."""
+
+    def __init__(self, scorer: Scorer, ranks: Ranks) -> None:
+        self._scorer = scorer
+        self._ranks = ranks
+
+    def __call__(
+        self, prompts: Sequence[str], texts: Sequence[str], responses: Sequence[Response]
+    ) -> list[float]:
+        share = self._ranks.share
+        scores = self._scorer(share(prompts), share(texts), share(responses))
+        return self._ranks.gather(scores, len(prompts))
 
 
 class RuleScorer:

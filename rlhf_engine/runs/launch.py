@@ -17,7 +17,15 @@ START_SECONDS = 30.0
 
 
 def launch(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
-    """Create and start every run of a preset; each waits for the ones that it reads from.
+    """Create and start every run of a preset; each waits for the ones that it reads from."""
+    runs = create(home, preset, name)
+    for run in runs:
+        start_engine(run)
+    return runs
+
+
+def create(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
+    """Create every run of a preset and start none.
 
     Relative paths in the specs are taken from the working folder of the caller.
     """
@@ -28,8 +36,6 @@ def launch(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
         run = create_run(home, link_stages(named, ids))
         ids[spec.name] = run.id
         runs.append(run)
-    for run in runs:
-        start_engine(run)
     return runs
 
 

@@ -70,12 +70,15 @@ class Respondent:
         self, role: Role, asked: Sequence[Question], noise: Tensor, temperature: float
     ) -> list[Answer]:
         """One answer a question; `noise` (questions, new tokens) decides the draws."""
-        ids = [question.ids for question in asked]
+        ranks = self._place.ranks
+        own = ranks.share(range(len(asked)))
+        ids = [asked[row].ids for row in own]
         self._backend.batch_size = self._place.sizes.sampling
-        with self._place.report.phase(GENERATE, len(asked), "responses") as progress:
-            responses = self._backend.sample(
-                role, ids, noise, temperature, lambda done, _: progress(done)
+        with self._place.report.phase(GENERATE, len(own), "responses") as progress:
+            sampled = self._backend.sample(
+                role, ids, noise[own], temperature, lambda done, _: progress(done)
             )
+        responses = ranks.gather(sampled, len(asked))
         texts = self._roles.base.tokenizer.batch_decode(
             [response.tokens for response in responses], skip_special_tokens=True
         )

@@ -48,7 +48,9 @@ class EvaluateStage:
         self._questions = [q for q in asked for _ in range(spec.evaluate.responses)]
         self._respondent = Respondent(self._roles, spec.evaluate.sampling, place)
         self._judges = {
-            source: make_scorer(source, self._roles, place.home, place.sizes, place.report.say)
+            source: make_scorer(
+                source, self._roles, place.home, place.sizes, place.ranks, place.report.say
+            )
             for source in (spec.reward.score, *spec.reward.gold)
         }
         size = spec.evaluate.prompts_per_step * spec.evaluate.responses

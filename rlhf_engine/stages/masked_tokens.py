@@ -9,6 +9,7 @@ from torch import Tensor
 from rlhf_engine.data.batches import pad_right
 from rlhf_engine.data.tokens import Encoded
 from rlhf_engine.model.roles import Roles
+from rlhf_engine.ranks import Ranks
 from rlhf_engine.rl.logprobs import best_tokens, token_logprobs
 
 
@@ -24,6 +25,11 @@ class TokenSums:
         self.log_prob += float(logp.detach().sum())
         self.correct += int(correct.sum())
         self.tokens += len(logp)
+
+    def over(self, ranks: Ranks) -> "TokenSums":
+        """The sums of all processes."""
+        log_prob, correct, tokens = ranks.sums([self.log_prob, self.correct, self.tokens])
+        return TokenSums(log_prob, int(correct), int(tokens))
 
     @property
     def loss(self) -> float:

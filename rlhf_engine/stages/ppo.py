@@ -48,17 +48,19 @@ class PpoStage:
         self._held_out = questions(held_out, spec.data, self._roles, place, "held-out prompts")
         self._respondent = Respondent(self._roles, self._ppo.sampling, place)
         self._judges = {
-            source: make_scorer(source, self._roles, place.home, place.sizes, place.report.say)
+            source: make_scorer(
+                source, self._roles, place.home, place.sizes, place.ranks, place.report.say
+            )
             for source in (spec.reward.score, *spec.reward.gold)
         }
         self._value_role = _add_reference_and_value(spec, self._roles)
         trained = [self._roles.trained("policy")]
         if self._value_role is not None:
             trained.append(self._roles.trained("value"))
-        self._optimizer = AdapterOptimizer(self._ppo.optimizer, trained)
+        self._optimizer = AdapterOptimizer(self._ppo.optimizer, trained, place.ranks)
         ptx = Conversations(spec, self._roles, place) if self._ppo.ptx.data.path else None
         self._updater = Updater(
-            self._roles, self._optimizer, self._ppo, self._value_role, place.sizes, ptx
+            self._roles, self._optimizer, self._ppo, self._value_role, place.sizes, place.ranks, ptx
         )
         self._score_shift, self._score_scale = 0.0, 1.0
         self.total_steps = self._ppo.steps
@@ -69,7 +71,15 @@ class PpoStage:
         if step == 1:
             self._normalise(raw[self._spec.reward.score])
         scores = self._scores(answers, raw)
-        blocks = Blocks(answers, self._ppo, self._spec.seed, step, self._roles, self._place.sizes)
+        blocks = Blocks(
+            answers,
+            self._ppo,
+            self._spec.seed,
+            step,
+            self._roles,
+            self._place.sizes,
+            self._place.ranks,
+        )
         figures = self._measure(answers, blocks, knobs)
         targets = aim(figures, scores, knobs["kl_coef"], self._ppo)
         metrics = self._metrics(answers, raw, scores, figures, targets, knobs)
@@ -130,7 +140,13 @@ class PpoStage:
         with phase as progress:
             temperature = knobs["temperature"]
             return measure(
-                self._roles, answers, first_epoch, temperature, self._value_role, progress
+                self._roles,
+                answers,
+                first_epoch,
+                temperature,
+                self._value_role,
+                self._place.ranks,
+                progress,
             )
 
     def _metrics(

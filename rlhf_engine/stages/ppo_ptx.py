@@ -25,6 +25,7 @@ class Conversations:
         self._seed = derived(spec.seed, "ptx", 0)
         self._roles = roles
         self._sizes = place.sizes
+        self._ranks = place.ranks
 
     def backward(self, update: int, coef: float) -> float:
         """Add the gradients of coef * cross-entropy, a mean over the assistant's tokens.
@@ -37,8 +38,10 @@ class Conversations:
         lengths = [len(item.ids) for item in batch]
         count = sum(sum(item.loss_mask) for item in batch)
         total = 0.0
-        for group in micro_batches(lengths, range(len(batch)), self._sizes.micro_batch):
+        size = self._ranks.rows_at_once(self._sizes.micro_batch, len(batch))
+        groups = list(micro_batches(lengths, range(len(batch)), size))
+        for group in self._ranks.share(groups):
             found = log_likelihood(self._roles, [batch[row] for row in group])
             (-coef * found / count).backward()
             total -= float(found.detach())
-        return total / count
+        return self._ranks.sums([total])[0] / count

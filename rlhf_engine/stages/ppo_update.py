@@ -10,6 +10,7 @@ from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.spec import Ppo
 from rlhf_engine.model.roles import Roles
 from rlhf_engine.optimizer import AdapterOptimizer
+from rlhf_engine.ranks import Ranks
 from rlhf_engine.rl.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
 from rlhf_engine.scoring import Pack, hidden_states, response_logprobs, token_values
 from rlhf_engine.stages.ppo_batch import Blocks, Figures, Targets
@@ -33,20 +34,29 @@ class UpdateStats:
     approx_kl: float = 0.0
     first_ratio_error: float = 0.0
 
-    def add(self, losses: Sequence[Losses], tokens: int, norm: float) -> None:
-        """Count a minibatch of `tokens` tokens, given by its micro-batches."""
+    def add(self, losses: Sequence[Losses], tokens: int, norm: float, ranks: Ranks) -> None:
+        """Count a minibatch of `tokens` tokens; `losses` are this process's micro-batches."""
         if not self.tokens:
-            self.first_ratio_error = max(float(policy.ratio_error) for policy, _ in losses)
+            error = max((float(policy.ratio_error) for policy, _ in losses), default=0.0)
+            self.first_ratio_error = max(ranks.gather([error], ranks.size))
+        values = [value for _, value in losses if value is not None]
+        policy_loss, clipped, approx_kl, value_loss, value_clipped = ranks.sums(
+            [
+                sum(float(policy.loss.detach()) for policy, _ in losses),
+                sum(float(policy.clipped) for policy, _ in losses),
+                sum(float(policy.approx_kl) for policy, _ in losses),
+                sum(float(value.loss.detach()) for value in values),
+                sum(float(value.clipped) for value in values),
+            ]
+        )
         self.tokens += tokens
         self.grad_norm.append(norm)
-        self.policy_loss.append(sum(float(policy.loss.detach()) for policy, _ in losses))
-        self.clipped += sum(float(policy.clipped) for policy, _ in losses)
-        self.approx_kl += sum(float(policy.approx_kl) for policy, _ in losses)
-        for _, value in losses:
-            if value is not None:
-                loss = float(value.loss.detach())
-                self.value_loss = (self.value_loss or 0.0) + loss * tokens
-                self.value_clipped += float(value.clipped)
+        self.policy_loss.append(policy_loss)
+        self.clipped += clipped
+        self.approx_kl += approx_kl
+        if values:
+            self.value_loss = (self.value_loss or 0.0) + value_loss * tokens
+            self.value_clipped += value_clipped
 
     def metrics(self) -> dict[str, float]:
         tokens = max(1, self.tokens)
@@ -78,6 +88,7 @@ class Updater:
     spec: Ppo
     value_role: str | None
     sizes: Sizes
+    ranks: Ranks
     ptx: Conversations | None = None
 
     def update(
@@ -115,10 +126,11 @@ class Updater:
         packs = blocks.packs(rows)
         count = sum(len(block.targets) for block in packs)
         with self.optimizer.accumulating():
-            losses = [self._backward(b, figures, targets, knobs, count) for b in packs]
+            own = self.ranks.share(packs)
+            losses = [self._backward(b, figures, targets, knobs, count) for b in own]
             mixed_in = self._mix_in(blocks.updates_before + len(stats.grad_norm) + 1, knobs)
         norm = self.optimizer.update(lr, knobs["max_grad_norm"])
-        stats.add(losses, count, norm)
+        stats.add(losses, count, norm, self.ranks)
         stats.ptx_loss += mixed_in
 
     def _mix_in(self, update: int, knobs: Mapping[str, float]) -> list[float]:

@@ -39,7 +39,9 @@ class RewardStage:
         train, held_out = read_split(spec.data, place.home, spec.seed, place.report)
         self._train = self._encode(train, "training pairs")
         self._held_out = self._encode(held_out, "held-out pairs")
-        self._optimizer = AdapterOptimizer(spec.reward.optimizer, [self._roles.trained("reward")])
+        self._optimizer = AdapterOptimizer(
+            spec.reward.optimizer, [self._roles.trained("reward")], place.ranks
+        )
         self.total_steps = step_count(spec.reward.batches, len(self._train))
 
     def _encode(self, rows: list[Row], what: str) -> list[EncodedPair]:
@@ -78,8 +80,10 @@ class RewardStage:
         loss = correct = margin = 0.0
         phase = self._place.report.phase("train" if train else "evaluate", len(batch), "pairs")
         with phase as progress, torch.set_grad_enabled(train):
-            size = self._place.sizes.micro_batch
-            for done, rows in enumerate(micro_batches(lengths, range(len(batch)), size)):
+            ranks = self._place.ranks
+            size = ranks.rows_at_once(self._place.sizes.micro_batch, len(batch))
+            groups = list(micro_batches(lengths, range(len(batch)), size))
+            for done, rows in enumerate(ranks.share(groups)):
                 chosen, rejected = self._scores([batch[row] for row in rows])
                 part = reward_loss(
                     chosen, rejected, centre_coef=reward.centre_coef, denominator=len(batch)
@@ -89,7 +93,8 @@ class RewardStage:
                 loss += float(part.loss.detach())
                 correct += float(part.correct)
                 margin += float(part.margin)
-                progress(min(len(batch), (done + 1) * size))
+                progress(min(len(batch), (done + 1) * size * ranks.size))
+        loss, correct, margin = ranks.sums([loss, correct, margin])
         return {"loss": loss, "accuracy": correct / len(batch), "margin": margin / len(batch)}
 
     def _scores(self, batch: Sequence[EncodedPair]) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,9 @@ class SftStage:
         self.base = self._roles.base.name
         self._roles.freeze("policy")
         self._train, self._held_out = self._read()
-        self._optimizer = AdapterOptimizer(spec.sft.optimizer, [self._roles.trained("policy")])
+        self._optimizer = AdapterOptimizer(
+            spec.sft.optimizer, [self._roles.trained("policy")], place.ranks
+        )
         self.total_steps = step_count(spec.sft.batches, len(self._train))
 
     def _read(self) -> tuple[list[Encoded], list[Encoded]]:
@@ -69,14 +71,16 @@ class SftStage:
         sums = TokenSums()
         phase = self._place.report.phase("train" if train else "evaluate", len(batch), "rows")
         with phase as progress, torch.set_grad_enabled(train):
-            size = self._place.sizes.micro_batch
-            for done, rows in enumerate(micro_batches(lengths, range(len(batch)), size)):
+            ranks = self._place.ranks
+            size = ranks.rows_at_once(self._place.sizes.micro_batch, len(batch))
+            groups = list(micro_batches(lengths, range(len(batch)), size))
+            for done, rows in enumerate(ranks.share(groups)):
                 logp, correct = masked_logprobs(self._roles, [batch[row] for row in rows])
                 if train:
                     (-logp.sum() / count).backward()
                 sums.add(logp, correct)
-                progress(min(len(batch), (done + 1) * size))
-        return sums
+                progress(min(len(batch), (done + 1) * size * ranks.size))
+        return sums.over(ranks)
 
     def state(self) -> State:
         return State({"policy": self._roles.state("policy"), "optimizer": self._optimizer.state()})

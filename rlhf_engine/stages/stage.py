@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from rlhf_engine.checkpoint import State
 from rlhf_engine.fitting import Sizes
 from rlhf_engine.progress import Reporter
+from rlhf_engine.ranks import Ranks
 from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.runs.sample import Sample
 
@@ -64,3 +65,4 @@ class Workplace:
     device: Any
     report: Reporter
     sizes: Sizes
+    ranks: Ranks = field(default_factory=Ranks)
