@@ -15,7 +15,9 @@ from rlhf_engine.runs.writer import StoreWriter
 
 T = TypeVar("T")
 FACT = "sizes"
+# The phases that sample, and those with a backward pass.
 GENERATE = "generate"
+BACKWARD = ("train", "update")
 # Where a stage's section says how many rows are in memory at once.
 MICRO_BATCH = ("micro_batch_size", "batches.micro_batch_size")
 SAMPLING = "sampling.batch_size"
@@ -116,7 +118,7 @@ class Sizes:
         name = SAMPLING if phase == GENERATE else self._micro_batch
         rows, field = self._rows(name), f"{self._spec.stage}.{name}"
         if rows == 1:
-            cheapest = ", ".join(remedies(self._spec, generating=phase == GENERATE))
+            cheapest = ", ".join(remedies(self._spec, backward=phase in BACKWARD))
             raise SpecError(
                 f"out of memory in step {self.step} ({phase}) with {field}=1; the cheapest "
                 f"remedies: {cheapest}"

@@ -8,22 +8,21 @@ from rlhf_engine.job.spec import EvaluateSpec, PpoSpec, Spec
 COUNT = 3
 
 
-def remedies(spec: Spec, *, generating: bool = False) -> list[str]:
+def remedies(spec: Spec, *, backward: bool = True) -> list[str]:
     """Settings that would lower the peak memory of this spec, the three cheapest first.
 
-    `generating` says that memory ran out while sampling: then what training alone takes does not
-    matter.
+    Without `backward`, where there was no backward pass: what is kept for one does not matter.
     """
     return [
-        f"{setting} ({price})" for setting, price in (*_harmless(spec, generating), *_lossy(spec))
+        f"{setting} ({price})" for setting, price in (*_harmless(spec, backward), *_lossy(spec))
     ][:COUNT]
 
 
-def _harmless(spec: Spec, generating: bool) -> Iterator[tuple[str, str]]:
+def _harmless(spec: Spec, backward: bool) -> Iterator[tuple[str, str]]:
     """What costs time, and changes the result by rounding at most."""
     section = getattr(spec, spec.stage)
-    trains = hasattr(section, "optimizer") and not generating
-    if trains and not spec.model.gradient_checkpointing:
+    trains = hasattr(section, "optimizer")
+    if trains and backward and not spec.model.gradient_checkpointing:
         yield "model.gradient_checkpointing=true", "about a third slower"
     if _merges(spec, section):
         yield f"{spec.stage}.sampling.merge=false", "slower sampling"

@@ -25,16 +25,16 @@ def spec_of(folder: Path, stage: str, *overrides: str) -> Spec:
     return load_preset(str(path), list(overrides)).stages[0]
 
 
-@pytest.mark.parametrize("generating", [False, True])
+@pytest.mark.parametrize("backward", [True, False])
 @pytest.mark.parametrize("stage", STAGES)
 def test_taking_remedy_after_remedy_ends_with_the_smallest_spec(
-    tmp_path: Path, stage: str, generating: bool
+    tmp_path: Path, stage: str, backward: bool
 ) -> None:
     """Each is a valid override that changes the spec; none is offered again once it is taken."""
     taken: list[str] = []
     spec = spec_of(tmp_path, stage)
-    assert len(remedies(spec, generating=generating)) == 3
-    while offered := [text.split(" ")[0] for text in remedies(spec, generating=generating)]:
+    assert len(remedies(spec, backward=backward)) == 3
+    while offered := [text.split(" ")[0] for text in remedies(spec, backward=backward)]:
         assert not set(offered) & set(taken)
         taken.append(offered[0])
         smaller = spec_of(tmp_path, stage, *taken)
@@ -44,14 +44,14 @@ def test_taking_remedy_after_remedy_ends_with_the_smallest_spec(
 
 
 def test_what_is_offered_helps_there(tmp_path: Path) -> None:
-    def names(stage: str, *overrides: str, generating: bool = False) -> str:
-        return " ".join(remedies(spec_of(tmp_path, stage, *overrides), generating=generating))
+    def names(stage: str, *overrides: str, backward: bool = True) -> str:
+        return " ".join(remedies(spec_of(tmp_path, stage, *overrides), backward=backward))
 
     assert "gradient_checkpointing" in names("ppo")
-    assert "gradient_checkpointing" not in names("ppo", generating=True)
+    assert "gradient_checkpointing" not in names("ppo", backward=False)
     assert "gradient_checkpointing" not in names("collect")
     assert "gradient_checkpointing" not in names("sft", "model.gradient_checkpointing=true")
-    assert "ppo.sampling.merge=false" in names("ppo", generating=True)
+    assert "ppo.sampling.merge=false" in names("ppo", backward=False)
     assert "merge" not in names("collect"), "a bare base has no adapters to merge"
     assert "collect.sampling.merge=false" in names("collect", "policy=run:sft")
     assert "evaluate.sampling.merge=false" in names("evaluate", 'evaluate.against=["run:ppo"]')

@@ -31,7 +31,7 @@ threads = 1
 dtype = "fp32"
 [data]
 path = "PAIRS"
-eval_rows = 4
+eval_rows = 6
 [lora]
 r = 4
 [reward.batches]
@@ -144,6 +144,9 @@ def same(inside: Inside, run: RunDir, calm: RunDir) -> None:
     """Metrics and final weights, but for the rounding of other micro-batches."""
     assert run_state(run).word == "done", run_state(run).detail
     for found, expected in zip(inside.figures(run), inside.figures(calm), strict=True):
+        for figures in (found, expected):
+            # Counts the tokens where rounding alone puts the clipped error above the plain one.
+            figures.pop("value_clip_fraction", None)
         assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
     weights, expected_weights = inside.weights(run), inside.weights(calm)
     assert weights.keys() == expected_weights.keys()
@@ -276,15 +279,19 @@ def test_a_resumed_run_has_the_sizes_that_it_had_at_each_step(tmp_path: Path) ->
 
 def test_a_failed_attempt_is_gone_before_the_next_one(tmp_path: Path) -> None:
     """What the failed attempt held must not be alive while the smaller one is tried."""
+
+    class Holder:
+        pass
+
     sizes = sizes_of(tmp_path / "run.db")
-    held: list[weakref.ref[Tensor]] = []
+    held: list[weakref.ref[Holder]] = []
 
     def work() -> None:
         assert all(ref() is None for ref in held)
-        large = torch.zeros(1000)
+        large = Holder()
         held.append(weakref.ref(large))
         if len(held) < 3:
-            raise CPU
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
     sizes.step = 1
     sizes.fit(work)

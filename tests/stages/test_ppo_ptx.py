@@ -68,7 +68,7 @@ lr = 0.005
 PTX = [
     "ppo.ptx.data.path=builtin:demo-demonstrations",
     f"ppo.ptx.data.max_rows={ROWS}",
-    "ppo.ptx.data.max_tokens=80",
+    "ppo.ptx.data.max_tokens=240",
     "ppo.ptx.batch_size=4",
 ]
 COEF = 0.7
@@ -136,7 +136,9 @@ def first_gradients(
 def all_conversations(roles: Roles, home: Path) -> list[Encoded]:
     path = data_path("builtin:demo-demonstrations", home)
     items, _ = conversations(read_rows(path, split="train", limit=ROWS), "auto")
-    return [encode_conversation(roles.base.tokenizer, i.messages, 80, 512) for i in items]
+    rows = [encode_conversation(roles.base.tokenizer, i.messages, 240, 512) for i in items]
+    assert len({tuple(row.ids) for row in rows if any(row.loss_mask)}) == ROWS
+    return rows
 
 
 def cross_entropy(roles: Roles, rows: list[Encoded]) -> Tensor:
