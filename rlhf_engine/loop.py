@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from rlhf_engine import checkpoint
 from rlhf_engine.checkpoint import State
 from rlhf_engine.commands import Desk
+from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.progress import Interrupted, Reporter
@@ -37,13 +38,20 @@ class Loop:
     _build: Callable[[], Stage]
 
     def __init__(
-        self, run: RunDir, spec: Spec, store: StoreWriter, desk: Desk, report: Reporter
+        self,
+        run: RunDir,
+        spec: Spec,
+        store: StoreWriter,
+        desk: Desk,
+        report: Reporter,
+        sizes: Sizes,
     ) -> None:
         self._run = run
         self._spec = spec
         self._store = store
         self._desk = desk
         self._report = report
+        self._sizes = sizes
         self._done = 0
         self._saved_at = 0
         self._save_due = False
@@ -128,12 +136,18 @@ class Loop:
 
     def _try_step(self) -> None:
         step = self._done + 1
-        seed_libraries(self._spec.seed, step)
         start = time.perf_counter()
         knobs = dict(self._desk.knobs)
+        self._sizes.step = step
+
+        def attempt() -> StepRecord:
+            seed_libraries(self._spec.seed, step)
+            self._report.take_seconds()
+            return self._stage.step(step, knobs)
+
         try:
             with self._report.interruptible():
-                record = self._stage.step(step, knobs)
+                record = self._sizes.fit(attempt)
         except Interrupted:
             self._report.take_seconds()
             return

@@ -30,6 +30,7 @@ class Reporter:
         self._interrupted = interrupted
         self._stepping = False
         self._written = 0.0
+        self.doing = ""
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -51,6 +52,7 @@ class Reporter:
         """
         if self._stepping and self._interrupted():
             raise Interrupted(name)
+        self.doing = name
         self._write(name, 0.0, total, unit, urgent=total is None)
         start = time.perf_counter()
         try:
