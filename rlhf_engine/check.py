@@ -19,6 +19,7 @@ from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.presets import parse_spec
 from rlhf_engine.job.spec import (
     CollectSpec,
+    DpoSpec,
     EvaluateSpec,
     PpoSpec,
     RewardSpec,
@@ -80,7 +81,11 @@ def _data(spec: Spec, home: Path) -> Iterator[Finding]:
     from rlhf_engine.stages.rows import data_path
 
     data = spec.data
-    readers = {SftSpec: formats.conversations, RewardSpec: formats.pairs}
+    readers = {
+        SftSpec: formats.conversations,
+        RewardSpec: formats.pairs,
+        DpoSpec: formats.pairs,
+    }
     read = readers.get(type(spec), formats.prompts)
     tokenizer = _tokenizer(spec, home)
     places = [(data.path, data.split)]

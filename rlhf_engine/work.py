@@ -11,7 +11,7 @@ from rlhf_engine.loop import Loop
 from rlhf_engine.progress import Reporter
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.writer import Outcome, StoreWriter
-from rlhf_engine.stages import collect, evaluate, ppo, reward, sft
+from rlhf_engine.stages import collect, dpo, evaluate, ppo, reward, sft
 from rlhf_engine.stages.stage import Stage, Workplace
 
 STAGES = {
@@ -19,6 +19,7 @@ STAGES = {
     "collect": collect.CollectStage,
     "reward": reward.RewardStage,
     "ppo": ppo.PpoStage,
+    "dpo": dpo.DpoStage,
     "evaluate": evaluate.EvaluateStage,
 }
 
