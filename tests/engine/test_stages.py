@@ -1,6 +1,7 @@
 """Every stage in a real process: it learns, it hands on, and a killed run repeats itself."""
 
 import json
+import math
 import random
 import time
 from pathlib import Path
@@ -89,6 +90,25 @@ max_new_tokens = 12
 [stages.ppo.optimizer]
 lr = 0.005
 [[stages]]
+stage = "dpo"
+policy = "stage:sft"
+[stages.data]
+path = "stage:collect"
+eval_rows = 6
+max_tokens = 96
+[stages.dpo]
+sample_every = 3
+sample_prompts = 4
+[stages.dpo.batches]
+epochs = 4
+batch_size = 6
+micro_batch_size = 2
+eval_every = 5
+[stages.dpo.sampling]
+max_new_tokens = 12
+[stages.dpo.optimizer]
+lr = 0.005
+[[stages]]
 stage = "evaluate"
 policy = "stage:sft"
 [stages.data]
@@ -99,7 +119,7 @@ max_prompt_tokens = 32
 score = "stage:reward"
 gold = ["rule:vowels"]
 [stages.evaluate]
-against = ["stage:ppo"]
+against = ["stage:ppo", "stage:dpo"]
 prompts_per_step = 4
 bootstrap = 200
 [stages.evaluate.sampling]
@@ -129,7 +149,7 @@ def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
     for a, b in zip(calm, harried, strict=True):
         assert lab.figures(a) == lab.figures(b), a.id
 
-    sft, collect, reward, ppo, evaluate = calm
+    sft, collect, reward, ppo, dpo, evaluate = calm
     losses = [row.metrics["loss"] for row in lab.steps(sft)]
     assert losses[-1] < losses[0] - 0.3
     assert "eval_loss" in lab.steps(sft)[-1].metrics
@@ -141,9 +161,16 @@ def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
     assert first["kl"] == 0.0
     assert first["first_ratio_error"] <= 1e-5
     assert abs(first["score"]) < 1e-5, "scores are normalised on the starting policy's batch"
+    metrics = [row.metrics for row in lab.steps(dpo)]
+    assert (metrics[0]["loss"], metrics[0]["margin"]) == (pytest.approx(math.log(2)), 0.0)
+    assert [step for step, row in enumerate(metrics, 1) if "kl" in row][:3] == [1, 4, 7]
+    assert metrics[0]["kl"] == 0.0
+    assert metrics[-1]["kl"] > 0.0
+    assert metrics[-1]["eval_accuracy"] > 0.5
+    assert {"eval_kl", "eval_loss", "eval_margin"} <= metrics[4].keys() & metrics[-1].keys()
     with StoreReader.open(evaluate.store) as reader:  # type: ignore[union-attr]
         result = json.loads(reader.facts()["result"])
-    assert [row["policy"] for row in result["rows"]] == ["sft", "ppo"]
+    assert [row["policy"] for row in result["rows"]] == ["sft", "ppo", "dpo"]
     assert result["rows"][0]["kl"] == 0.0
     gold = next(d for d in result["differences"] if d["metric"] == "gold")
     assert gold["low"] <= gold["mean"] <= gold["high"]
