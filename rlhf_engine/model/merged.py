@@ -43,7 +43,7 @@ class MergedCopy:
 
     @torch.no_grad()
     def _merge(self, layer: Any, role: Role, buffer: nn.Module | None) -> nn.Module:
-        weight = _plain_weight(layer.base_layer)
+        weight = _plain_weight(layer.base_layer, self._roles.base.model.dtype)
         merged = weight.float().add_(layer.get_delta_weight(role).float())
         if buffer is None:
             buffer = _like(layer.base_layer, weight)
@@ -58,19 +58,19 @@ def _adapted(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, LoraLayer]
             yield name, model.get_submodule(parent), attribute, module
 
 
-def _plain_weight(layer: Any) -> Tensor:
-    """The weight as one matrix in the layer's compute format, dequantized if need be."""
+def _plain_weight(layer: Any, dtype: torch.dtype) -> Tensor:
+    """The weight as one matrix in the format of the base's products, dequantized if need be."""
     weight = layer.weight
     if type(weight).__name__ == "Params4bit":
         from bitsandbytes.functional import dequantize_4bit
 
-        plain: Tensor = dequantize_4bit(weight.data, weight.quant_state).to(layer.compute_dtype)
+        plain: Tensor = dequantize_4bit(weight.data, weight.quant_state).to(dtype)
         return plain
     if type(weight).__name__ == "Int8Params":
         from bitsandbytes.functional import int8_vectorwise_dequant
 
         scale = weight.SCB if weight.SCB is not None else layer.state.SCB
-        plain = int8_vectorwise_dequant(weight.data, scale).to(torch.bfloat16)
+        plain = int8_vectorwise_dequant(weight.data, scale).to(dtype)
         return plain
     return weight.detach().clone()  # type: ignore[no-any-return]
 

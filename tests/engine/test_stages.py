@@ -221,15 +221,16 @@ def test_sft_on_a_quantized_base(lab: Lab, pipeline: Path, quantization: str) ->
 
 
 @pytest.mark.skipif(not PAIRS.is_file(), reason="the preference pairs are not beside the checkout")
-def test_real_preference_pairs_train_a_reward_model_without_conversion(
-    lab: Lab, tmp_path: Path
+@pytest.mark.parametrize("stage", ["reward", "dpo"])
+def test_real_preference_pairs_are_trained_on_without_conversion(
+    lab: Lab, tmp_path: Path, stage: str
 ) -> None:
-    preset = tmp_path / "reward.toml"
+    preset = tmp_path / "pairs.toml"
     preset.write_text(
-        'stage = "reward"\npolicy = "builtin:tiny-llama"\nthreads = 1\ndevice = "cpu"\n'
+        f'stage = "{stage}"\npolicy = "builtin:tiny-llama"\nthreads = 1\ndevice = "cpu"\n'
         '[model]\ndtype = "fp32"\n[data]\npath = "pairs"\neval_rows = 100\nmax_tokens = 256\n'
         "max_prompt_tokens = 128\n"
-        "[reward.batches]\nmax_steps = 5\n"
+        f"[{stage}.batches]\nmax_steps = 5\n"
     )
     run = lab.start(preset, f"data.path={PAIRS}")
     assert lab.ended(run).word == "done", run_state(run).detail
