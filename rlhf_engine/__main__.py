@@ -5,16 +5,18 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import traceback
 from pathlib import Path
 
 import setproctitle
 
-from rlhf_engine.checkpoint import Found, newest_sound
 from rlhf_engine.commands import Desk
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import Spec
+from rlhf_engine.progress import log
+from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after
 from rlhf_engine.runs.directory import RunDir, RunNotFound
 from rlhf_engine.runs.lock import Lock
 from rlhf_engine.runs.writer import Outcome, StoreWriter
@@ -39,7 +41,17 @@ def main() -> int:
         print(f"{run.id} is running already", file=sys.stderr)  # noqa: T201
         return 1
     lock.beat()
-    store = StoreWriter(run.store)
+
+    def trouble(text: str) -> None:
+        """Say why the store cannot be written where that needs no room: the lock, the log."""
+        lock.write(json.dumps(about | {"trouble": text}))
+        log(text or "the store can be written again")
+
+    try:
+        store = StoreWriter(run.store, trouble)
+    except sqlite3.Error as error:
+        log(f"{run.store} cannot be opened: {error}; free some space, or see whose file it is")
+        return 1
     try:
         return _session(run, store)
     finally:
@@ -51,12 +63,18 @@ def _session(run: RunDir, store: StoreWriter) -> int:
     first = not store.query("SELECT 1 FROM sessions LIMIT 1")
     spec = run.spec()
     found = _where(run, spec, store)
-    store.start_session(None if first else found.step)
+    if not first:
+        store.start_session(found.step, "resume")
+        store.event(found.step, "info", "resume", f"resumed after step {found.step}")
+    elif spec.fork is None:
+        store.start_session(None)
+    else:
+        store.start_session(found.step, "fork")
     for fault in found.damaged:
         store.event(found.step, "warn", "checkpoint", f"{fault}; going on from step {found.step}")
-    if not first:
-        store.event(found.step, "info", "resume", f"resumed after step {found.step}")
     try:
+        if found.step < spec.begins_after:
+            raise SpecError(_no_fork(spec, found))
         outcome, error = _work(run, spec, store, found), ""
     except Cancelled as reason:
         outcome, error = "cancelled", str(reason)
@@ -64,7 +82,7 @@ def _session(run: RunDir, store: StoreWriter) -> int:
         traceback.print_exc()
         outcome, error = "failed", _explained(fault, run)
     with store.transaction():
-        last = store.query("SELECT max(step) FROM steps")[0][0] or 0
+        last = store.last_step() or found.step
         store.event(
             last,
             "error" if outcome == "failed" else "info",
@@ -78,6 +96,7 @@ def _session(run: RunDir, store: StoreWriter) -> int:
 def _work(run: RunDir, spec: Spec, store: StoreWriter, found: Found) -> Outcome:
     desk = Desk(spec, store, run.inbox)
     _listen(desk)
+    store.give_up = lambda: desk.stop_asked
     store.progress("waiting", "starting")
     wait_for_parents(run, spec, store, lambda: desk.stop_asked)
     device = device_name(spec.device)
@@ -90,8 +109,22 @@ def _work(run: RunDir, spec: Spec, store: StoreWriter, found: Found) -> Outcome:
 
 
 def _where(run: RunDir, spec: Spec, store: StoreWriter) -> Found:
-    last = store.query("SELECT max(step) FROM steps")[0][0] or 0
-    return Found(last, None) if spec.stage in STATELESS else newest_sound(run.checkpoints, last)
+    last = max(store.last_step(to_redo=True), spec.begins_after)
+    if spec.stage in STATELESS:
+        return Found(last, None)
+    if store.query("SELECT 1 FROM sessions WHERE began = 'rollback' LIMIT 1"):
+        # What a kill left behind in the midst of a rollback: no step after the last one stands.
+        remove_after(run.checkpoints, last)
+    return newest_sound(run.checkpoints, last)
+
+
+def _no_fork(spec: Spec, found: Found) -> str:
+    assert spec.fork is not None, "only a fork begins after step 0"
+    faults = "; ".join(found.damaged) or "it is missing"
+    return (
+        f"the checkpoint of step {spec.fork.step} that this run was forked from cannot be used: "
+        f"{faults}; fork again: workbench fork {spec.fork.run} --step {spec.fork.step}"
+    )
 
 
 def _listen(desk: Desk) -> None:

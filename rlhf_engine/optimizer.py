@@ -47,6 +47,7 @@ class AdapterOptimizer:
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
+        self._adam.state.clear()
         for key, tensor in state.items():
             index, _, name = key.partition(".")
             parameter = self._parameters[int(index)]

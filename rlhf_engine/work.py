@@ -3,12 +3,12 @@
 import torch
 import transformers
 
-from rlhf_engine.checkpoint import Found
 from rlhf_engine.commands import Desk
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.loop import Loop
 from rlhf_engine.progress import Reporter
+from rlhf_engine.runs.checkpoints import Found
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.writer import Outcome, StoreWriter
 from rlhf_engine.stages import collect, dpo, evaluate, ppo, reward, sft
@@ -31,9 +31,13 @@ def work(
     _prepare(spec, device)
     report = Reporter(store, desk.interrupts)
     place = Workplace(run.home, run.id, torch.device(device), report)
-    stage: Stage = STAGES[spec.stage](spec, place)
-    report.take_seconds()
-    return Loop(run, spec, store, desk, report).run(stage, found)
+
+    def build() -> Stage:
+        stage: Stage = STAGES[spec.stage](spec, place)
+        report.take_seconds()
+        return stage
+
+    return Loop(run, spec, store, desk, report).run(build, found)
 
 
 def _prepare(spec: Spec, device: str) -> None:

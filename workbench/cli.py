@@ -4,6 +4,7 @@ import click
 
 from workbench.commands import (
     engine,
+    lineage,
     machine,
     reading,
     records,
@@ -40,6 +41,7 @@ for verb in (
     *(reading.ls, reading.show, screens.attach, tail.tail),
     *(records.metrics, records.samples, records.knobs, records.commands, records.events),
     *(steering.set_, steering.pause, steering.resume, steering.checkpoint, steering.stop),
+    *(steering.rollback, lineage.fork, lineage.replay),
     *(engine.export, machine.doctor),
 ):
     main.add_command(verb)

@@ -42,6 +42,8 @@ class Knob:
         Raises SpecError with the bounds if they refuse it.
         """
         adapter: TypeAdapter[float] = TypeAdapter(_annotated(self.field))
+        if isinstance(value, bool):
+            raise SpecError(f"{self.name} = {value!r} is not a number; allowed: {self.bounds}")
         try:
             number = adapter.validate_python(value)
         except ValidationError as error:
@@ -90,3 +92,21 @@ def _get(spec: RunSpec, path: tuple[str, ...]) -> float:
     for part in path:
         value = getattr(value, part)
     return float(value)
+
+
+def check_changes(spec: RunSpec) -> None:
+    """Raise SpecError for a planned change that names no knob of the stage or a wrong value."""
+    for index, change in enumerate(spec.changes):
+        try:
+            find_knob(type(spec), change.knob).parse(change.value)
+        except SpecError as error:
+            raise SpecError(f"changes.{index}: {error}") from None
+
+
+def planned_changes(spec: RunSpec) -> dict[int, list[tuple[str, float]]]:
+    """The planned changes of each step in their order: the knob's name and its value."""
+    plan: dict[int, list[tuple[str, float]]] = {}
+    for change in spec.changes:
+        name = find_knob(type(spec), change.knob).name
+        plan.setdefault(change.step, []).append((name, change.value))
+    return plan

@@ -118,6 +118,26 @@ class Checkpoints(Section):
     """How many of the newest are kept."""
 
 
+class PlannedChange(Section):
+    """A knob's new value at a step that was chosen before the run began."""
+
+    step: int = fixed(ge=1)
+    """The first step that runs with the value."""
+    knob: str
+    """The knob's name or its dotted path."""
+    value: float = fixed(strict=True)
+    """What the knob is set to; within its bounds."""
+
+
+class Fork(Section):
+    """Where a run left its parent: written by `workbench fork`, whose checkpoint comes along."""
+
+    run: str
+    """Id of the parent."""
+    step: int = fixed(ge=1)
+    """Its last step that this run shares; this run's own steps begin after it."""
+
+
 class Judge(Section):
     """One source of scores."""
 

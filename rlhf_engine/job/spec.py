@@ -9,10 +9,12 @@ from rlhf_engine.job.sections import (
     Batches,
     Checkpoints,
     Data,
+    Fork,
     Judge,
     Lora,
     Model,
     Optimizer,
+    PlannedChange,
     Sampling,
 )
 
@@ -31,8 +33,18 @@ class RunSpec(Section):
     """`auto` takes the GPU if there is one; else `cpu`, `cuda` or `cuda:<n>`."""
     threads: int | None = fixed(None, ge=1, le=1024)
     """CPU threads of the engine; empty lets torch choose."""
+    changes: list[PlannedChange] = []
+    """Knobs set at given steps, for example `[{step = 20, knob = "kl_coef", value = 0.1}]`; a
+    person's own change at the same step comes after it."""
     model: Model = Model()
     checkpoints: Checkpoints = Checkpoints()
+    fork: Fork | None = None
+    """The run and step that this run was forked from; `workbench fork` writes it."""
+
+    @property
+    def begins_after(self) -> int:
+        """The step after which this run's own steps begin: 0, or that of its fork."""
+        return self.fork.step if self.fork else 0
 
 
 class Sft(Section):

@@ -10,9 +10,14 @@ from typing import Any, Self
 from rlhf_engine.runs.sample import Sample
 from rlhf_engine.runs.schema import LIVE
 
+# Endings of the names of what a clock measures.
+CLOCKED = ("seconds", "per_second")
+
 
 @dataclass(frozen=True)
 class Session:
+    """One life of a run; `began` is start, resume, rollback or fork, empty in older stores."""
+
     id: int
     pid: int
     host: str
@@ -21,6 +26,7 @@ class Session:
     ended: float | None
     outcome: str | None
     error: str | None
+    began: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,11 @@ class StepRow:
         """One object a step, as `workbench metrics --json` prints it."""
         head = {"step": self.step, "time": self.time, "session": self.session}
         return head | self.knobs | self.metrics
+
+    def repeatable(self) -> dict[str, float]:
+        """The figures and knobs that a repetition on the CPU gives bit for bit."""
+        figures = {k: v for k, v in self.metrics.items() if not k.endswith(CLOCKED)}
+        return self.knobs | figures
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS sessions (
     id INTEGER PRIMARY KEY, pid INTEGER, host TEXT, started REAL, resumed_from_step INTEGER,
-    ended REAL, outcome TEXT, error TEXT);
+    ended REAL, outcome TEXT, error TEXT, began TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS steps (
     seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, time REAL,
     metrics TEXT, knobs TEXT, phases TEXT);
@@ -32,8 +32,17 @@ CREATE TABLE IF NOT EXISTS progress (
     done REAL, total REAL, unit TEXT, text TEXT, time REAL);
 """
 
+# What stores of earlier versions lack.
+ADDED = {"sessions": {"began": "TEXT NOT NULL DEFAULT ''"}}
+
 # A row of an earlier session is history once a later session went on from before its step.
 LIVE = (
     "NOT EXISTS (SELECT 1 FROM sessions later WHERE later.id > {table}.session"
     " AND later.resumed_from_step < {table}.step)"
+)
+
+# A rollback takes back what was done; after a crash the same steps are done again, as they were.
+STANDING = (
+    "NOT EXISTS (SELECT 1 FROM sessions later WHERE later.id > {table}.session"
+    " AND later.began = 'rollback' AND later.resumed_from_step < {table}.step)"
 )
