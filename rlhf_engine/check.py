@@ -20,6 +20,7 @@ from rlhf_engine.job.presets import parse_spec
 from rlhf_engine.job.sections import Data
 from rlhf_engine.job.spec import (
     CollectSpec,
+    DpoSpec,
     EvaluateSpec,
     PpoSpec,
     RewardSpec,
@@ -75,7 +76,11 @@ def _model(spec: Spec, home: Path) -> Iterator[Finding]:
 
 
 def _data(spec: Spec, home: Path) -> Iterator[Finding]:
-    readers = {SftSpec: formats.conversations, RewardSpec: formats.pairs}
+    readers = {
+        SftSpec: formats.conversations,
+        RewardSpec: formats.pairs,
+        DpoSpec: formats.pairs,
+    }
     yield from _rows(spec, spec.data, readers.get(type(spec), formats.prompts), home)
     if isinstance(spec, PpoSpec) and spec.ppo.ptx.data.path:
         yield from _rows(spec, spec.ppo.ptx.data, formats.conversations, home)

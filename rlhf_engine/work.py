@@ -19,7 +19,7 @@ from rlhf_engine.ranks import join
 from rlhf_engine.runs.checkpoints import Found
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.writer import Outcome, StoreWriter
-from rlhf_engine.stages import collect, evaluate, ppo, reward, sft
+from rlhf_engine.stages import collect, dpo, evaluate, ppo, reward, sft
 from rlhf_engine.stages.stage import Stage, Workplace
 
 STAGES = {
@@ -27,6 +27,7 @@ STAGES = {
     "collect": collect.CollectStage,
     "reward": reward.RewardStage,
     "ppo": ppo.PpoStage,
+    "dpo": dpo.DpoStage,
     "evaluate": evaluate.EvaluateStage,
 }
 

@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """The whole pipeline on a small real model.
 
-    Opens the list of runs, where the five stages follow each other: open PPO's monitor and turn
+    Opens the list of runs, where the six stages follow each other: open PPO's monitor and turn
     the KL coefficient there. Without a terminal, or with --headless, it prints progress lines and
     ends with a table.
     """

@@ -25,6 +25,7 @@ __all__ = [
     "conversations",
     "detect",
     "pairs",
+    "prompt_key",
     "prompts",
 ]
 
@@ -122,7 +123,7 @@ def prompts(
 
     def read(row: Fields, format: Format) -> Prompt:
         messages = _with_system(parts.prompt(row, format), system)
-        return Prompt(messages, row.where, _key(messages))
+        return Prompt(messages, row.where, prompt_key(messages))
 
     return _each(rows, format, columns, read)
 
@@ -159,6 +160,7 @@ def _with_system(messages: Messages, system: str | None) -> Messages:
     return (Message("system", system), *messages)
 
 
-def _key(messages: Messages) -> str:
+def prompt_key(messages: Messages) -> str:
+    """What tells prompts apart: a hash of the messages."""
     text = json.dumps([[m.role, m.content] for m in messages])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

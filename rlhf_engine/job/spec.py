@@ -211,6 +211,34 @@ class PpoSpec(RunSpec):
     ppo: Ppo = Ppo()
 
 
+class Dpo(Section):
+    """Direct preference optimisation of a policy on pairs, without a reward model."""
+
+    loss: Literal["sigmoid", "ipo"] = "sigmoid"
+    """`sigmoid` is DPO (Rafailov et al. 2023); `ipo` steers to a margin of 1 / (2 beta) nats a
+    token and no further (Azar et al. 2024)."""
+    beta: float = live(0.1, knob="beta", gt=0, le=10, unit="reward per nat")
+    """Reward that one nat of drift from the reference stands for; raise it to stay nearer."""
+    sample_every: int = fixed(10, ge=1, unit="steps")
+    """Measure KL on the policy's own answers to prompts of the step's pairs every so many steps,
+    from the first on, and at the end."""
+    sample_prompts: int = fixed(16, ge=0, le=1024, unit="prompts")
+    """Prompts answered for that, and as many held-out ones with every measure of held-out pairs;
+    0 samples nothing and leaves KL out."""
+    sampling: Sampling = Sampling()
+    batches: Batches = Batches()
+    optimizer: Optimizer = Optimizer(lr=2e-5)
+
+
+class DpoSpec(RunSpec):
+    """Direct alignment of a policy on preference pairs, near the reference that it starts from."""
+
+    stage: Literal["dpo"]
+    data: Data
+    lora: Lora = Lora()
+    dpo: Dpo = Dpo()
+
+
 class Evaluate(Section):
     """Answers of one or more policies to the same held-out prompts."""
 
@@ -236,12 +264,13 @@ class EvaluateSpec(RunSpec):
     evaluate: Evaluate = Evaluate()
 
 
-Spec = SftSpec | CollectSpec | RewardSpec | PpoSpec | EvaluateSpec
+Spec = SftSpec | CollectSpec | RewardSpec | PpoSpec | DpoSpec | EvaluateSpec
 STAGES: dict[str, type[RunSpec]] = {
     "sft": SftSpec,
     "collect": CollectSpec,
     "reward": RewardSpec,
     "ppo": PpoSpec,
+    "dpo": DpoSpec,
     "evaluate": EvaluateSpec,
 }
 SPEC: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="stage")])

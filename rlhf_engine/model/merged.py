@@ -33,9 +33,10 @@ class MergedCopy:
                 yield
             return
         places = list(_adapted(self._roles.base.model))
-        self._layers = self._layers or _buffers(places)
+        dtype = self._roles.base.model.dtype
+        self._layers = self._layers or _buffers(places, dtype)
         for name, _, _, layer in places:
-            _merge(layer, role, self._layers[name])
+            _merge(layer, role, self._layers[name], dtype)
         for name, parent, attribute, _ in places:
             setattr(parent, attribute, self._layers[name])
         try:
@@ -57,12 +58,12 @@ def _adapted(model: nn.Module) -> Iterator[Place]:
             yield name, model.get_submodule(parent), attribute, module
 
 
-def _buffers(places: list[Place]) -> dict[str, nn.Module]:
+def _buffers(places: list[Place], dtype: torch.dtype) -> dict[str, nn.Module]:
     """A plain layer for each place. Their weights share one storage, which an allocator gives
     back whole when they go."""
     shapes = {name: _shape(layer.base_layer) for name, _, _, layer in places}
     _, _, _, first = places[0]
-    like = _plain_weight(first.base_layer)
+    like = _plain_weight(first.base_layer, dtype)
     flat = like.new_empty(sum(shape.numel() for shape in shapes.values()))
     parts = flat.split([shape.numel() for shape in shapes.values()])
     return {
@@ -78,13 +79,13 @@ def _shape(layer: Any) -> torch.Size:
 
 
 @torch.no_grad()
-def _merge(layer: Any, role: Role, buffer: Any) -> None:
-    weight = _plain_weight(layer.base_layer)
+def _merge(layer: Any, role: Role, buffer: Any, dtype: torch.dtype) -> None:
+    weight = _plain_weight(layer.base_layer, dtype)
     buffer.weight.data.copy_(weight.float().add_(layer.get_delta_weight(role).float()))
 
 
-def _plain_weight(layer: Any) -> Tensor:
-    """The weight as one matrix in the layer's compute format, dequantized if need be."""
+def _plain_weight(layer: Any, dtype: torch.dtype) -> Tensor:
+    """The weight as one matrix, from 8 bits in `dtype`, else in the layer's compute format."""
     weight = layer.weight
     if type(weight).__name__ == "Params4bit":
         from bitsandbytes.functional import dequantize_4bit
@@ -95,7 +96,7 @@ def _plain_weight(layer: Any) -> Tensor:
         from bitsandbytes.functional import int8_vectorwise_dequant
 
         scale = weight.SCB if weight.SCB is not None else layer.state.SCB
-        plain = int8_vectorwise_dequant(weight.data, scale).to(torch.bfloat16)
+        plain = int8_vectorwise_dequant(weight.data, scale).to(dtype)
         return plain
     if isinstance(layer, WidenedLinear):
         widened: Tensor = weight.detach().float()

@@ -11,6 +11,9 @@ from rlhf_engine.model.roles import Role, Roles
 from rlhf_engine.seeding import derived
 from rlhf_engine.stages.stage import Workplace
 
+# The largest difference between two passes over one block that is rounding: none in bf16.
+ROUNDING = {"fp32": 1e-5, "bf16": 0.0}
+
 
 def load_roles(spec: RunSpec, place: Workplace, start: Role, lora: Lora | None) -> Roles:
     """The base of a spec, with its starting adapter in the role `start`.
@@ -29,6 +32,12 @@ def load_roles(spec: RunSpec, place: Workplace, start: Role, lora: Lora | None) 
         elif lora is not None:
             roles.add_new(start, lora, derived(spec.seed, "adapter", 0))
     return roles
+
+
+def add_reference(roles: Roles) -> None:
+    """Freeze where the policy starts as the reference: a copy of its adapter, or the bare base."""
+    if "policy" not in roles.fresh:
+        roles.add_copy("reference", "policy")
 
 
 def step_count(batches: Batches, rows: int) -> int:

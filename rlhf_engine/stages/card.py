@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tomlkit
 
-from rlhf_engine.job.spec import EvaluateSpec, PpoSpec, RewardSpec, SftSpec, Spec, inputs
+from rlhf_engine.job.spec import DpoSpec, EvaluateSpec, PpoSpec, RewardSpec, SftSpec, Spec, inputs
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.reader import StepRow
 
@@ -12,6 +12,7 @@ TITLES = {
     "sft": "LoRA adapter, supervised fine-tuning",
     "reward": "Reward model: LoRA adapter and scalar head",
     "ppo": "LoRA adapter, PPO",
+    "dpo": "LoRA adapter, direct preference optimisation",
     "collect": "Preference pairs sampled from a policy",
     "evaluate": "Comparison of policies",
 }
@@ -32,7 +33,7 @@ The score is read from the last token of the conversation; its scale is that of 
 
 def write_card(folder: Path, run: RunDir, spec: Spec, base: str, last: StepRow | None) -> None:
     """Write README.md with the hub's metadata header."""
-    trained = isinstance(spec, SftSpec | RewardSpec | PpoSpec)
+    trained = isinstance(spec, SftSpec | RewardSpec | PpoSpec | DpoSpec)
     header = ["---", "library_name: peft", f"base_model: {base}"] if trained else ["---"]
     if isinstance(spec, RewardSpec):
         header.append("pipeline_tag: text-classification")
@@ -46,7 +47,7 @@ def write_card(folder: Path, run: RunDir, spec: Spec, base: str, last: StepRow |
         parts.append("## Loading\n\n" + how.replace("BASE", base))
     if last is not None:
         parts.append(_figures(last))
-    if isinstance(spec, PpoSpec | EvaluateSpec):
+    if isinstance(spec, PpoSpec | DpoSpec | EvaluateSpec):
         parts.append("KL is in nats per response, against the policy that the run started from.")
     dumped = tomlkit.dumps(spec.model_dump(exclude_none=True))
     parts.append(f"## Spec\n\n```toml\n{dumped}```")

@@ -23,15 +23,12 @@ from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.runs.sample import Sample
 from rlhf_engine.seeding import noise
 from rlhf_engine.stages.asking import Answer, Question, Respondent, questions, token_pieces
-from rlhf_engine.stages.build import due, load_roles
+from rlhf_engine.stages.build import ROUNDING, add_reference, due, load_roles
 from rlhf_engine.stages.ppo_batch import Blocks, Figures, Targets, aim, measure
 from rlhf_engine.stages.ppo_ptx import Conversations
 from rlhf_engine.stages.ppo_update import Updater
 from rlhf_engine.stages.rows import read_split
 from rlhf_engine.stages.stage import StepRecord, Warn, Workplace
-
-# The largest |ratio - 1| of a first minibatch that is rounding: none where both passes are equal.
-RATIO_TOLERANCE = {"fp32": 1e-5, "bf16": 0.0}
 
 
 class PpoStage:
@@ -265,7 +262,7 @@ class PpoStage:
 
     def _check_first_ratio(self, step: int, error: float) -> list[Warn]:
         """The first minibatch has trained on nothing yet: its ratios must be 1."""
-        allowed = RATIO_TOLERANCE[self._spec.model.dtype]
+        allowed = ROUNDING[self._spec.model.dtype]
         if error <= allowed:
             return []
         text = (
@@ -312,8 +309,7 @@ def _add_reference_and_value(spec: PpoSpec, roles: Roles) -> str | None:
 
     Returns the role whose hidden states the value head reads, None without a value role.
     """
-    if "policy" not in roles.fresh:
-        roles.add_copy("reference", "policy")
+    add_reference(roles)
     if spec.ppo.advantage != "gae":
         roles.freeze("policy")
         return None

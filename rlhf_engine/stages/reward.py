@@ -9,9 +9,8 @@ from torch import Tensor
 
 from rlhf_engine.checkpoint import State
 from rlhf_engine.data.batches import batch_indices, pad_right
-from rlhf_engine.data.formats import pairs
 from rlhf_engine.data.sources import Row
-from rlhf_engine.data.tokens import Encoded, encode_pair
+from rlhf_engine.data.tokens import Encoded
 from rlhf_engine.job.spec import RewardSpec
 from rlhf_engine.model.export import write_adapter
 from rlhf_engine.optimizer import AdapterOptimizer, schedule_factor
@@ -19,7 +18,8 @@ from rlhf_engine.rl.losses import reward_loss
 from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.scoring import micro_batches
 from rlhf_engine.stages.build import due, load_roles, step_count
-from rlhf_engine.stages.rows import read_split, tell
+from rlhf_engine.stages.pairs import encoded_pairs
+from rlhf_engine.stages.rows import read_split
 from rlhf_engine.stages.stage import StepRecord, Workplace
 
 EncodedPair = tuple[Encoded, Encoded]
@@ -45,19 +45,8 @@ class RewardStage:
         self.total_steps = step_count(spec.reward.batches, len(self._train))
 
     def _encode(self, rows: list[Row], what: str) -> list[EncodedPair]:
-        if not rows:
-            return []
-        data = self._spec.data
-        items, kept = pairs(rows, data.format, system=data.system, columns=data.columns)
-        tell(self._place.report, what, kept)
-        encoded = []
-        with self._place.report.phase("tokenize", len(items), "pairs") as progress:
-            for index, item in enumerate(items):
-                tokenizer = self._roles.base.tokenizer
-                limits = data.max_tokens, data.max_prompt_tokens
-                encoded.append(encode_pair(tokenizer, item, *limits))
-                progress(index + 1)
-        return encoded
+        encoded = encoded_pairs(rows, self._spec.data, self._roles, self._place, what)
+        return [(chosen, rejected) for _, chosen, rejected in encoded]
 
     def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:
         batches = self._spec.reward.batches

@@ -1,6 +1,7 @@
 """Every stage in a real process: it learns, it hands on, and a killed run repeats itself."""
 
 import json
+import math
 import random
 import time
 from pathlib import Path
@@ -91,6 +92,25 @@ max_new_tokens = 12
 [stages.ppo.optimizer]
 lr = 0.005
 [[stages]]
+stage = "dpo"
+policy = "stage:sft"
+[stages.data]
+path = "stage:collect"
+eval_rows = 6
+max_tokens = 96
+[stages.dpo]
+sample_every = 3
+sample_prompts = 4
+[stages.dpo.batches]
+epochs = 4
+batch_size = 6
+micro_batch_size = 2
+eval_every = 5
+[stages.dpo.sampling]
+max_new_tokens = 12
+[stages.dpo.optimizer]
+lr = 0.005
+[[stages]]
 stage = "evaluate"
 policy = "stage:sft"
 [stages.data]
@@ -101,7 +121,7 @@ max_prompt_tokens = 32
 score = "stage:reward"
 gold = ["rule:vowels"]
 [stages.evaluate]
-against = ["stage:ppo"]
+against = ["stage:ppo", "stage:dpo"]
 prompts_per_step = 4
 bootstrap = 200
 [stages.evaluate.sampling]
@@ -134,7 +154,7 @@ def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
             assert lab.weights(calm) == lab.weights(run), run.id
             assert calm.spec().changes, f"{run.id} was not steered"
 
-    sft, collect, reward, ppo, evaluate = harried
+    sft, collect, reward, ppo, dpo, evaluate = harried
     losses = [row.metrics["loss"] for row in lab.steps(sft)]
     assert losses[-1] < losses[0] - 0.3
     assert "eval_loss" in lab.steps(sft)[-1].metrics
@@ -146,9 +166,16 @@ def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
     assert first["kl"] == 0.0
     assert first["first_ratio_error"] <= 1e-5
     assert abs(first["score"]) < 1e-5, "scores are normalised on the starting policy's batch"
+    metrics = [row.metrics for row in lab.steps(dpo)]
+    assert (metrics[0]["loss"], metrics[0]["margin"]) == (pytest.approx(math.log(2)), 0.0)
+    assert [step for step, row in enumerate(metrics, 1) if "kl" in row][:3] == [1, 4, 7]
+    assert metrics[0]["kl"] == 0.0
+    assert metrics[-1]["kl"] > 0.0
+    assert metrics[-1]["eval_accuracy"] > 0.5
+    assert {"eval_kl", "eval_loss", "eval_margin"} <= metrics[4].keys() & metrics[-1].keys()
     with StoreReader.open(evaluate.store) as reader:  # type: ignore[union-attr]
         result = json.loads(reader.facts()["result"])
-    assert [row["policy"] for row in result["rows"]] == ["sft", "ppo"]
+    assert [row["policy"] for row in result["rows"]] == ["sft", "ppo", "dpo"]
     assert result["rows"][0]["kl"] == 0.0
     gold = next(d for d in result["differences"] if d["metric"] == "gold")
     assert gold["low"] <= gold["mean"] <= gold["high"]
@@ -157,7 +184,12 @@ def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
 
 def harry(lab: Lab, run: RunDir, chance: random.Random) -> None:
     """Change a knob and kill a run, twice, at random moments of its work, and resume it."""
-    other = {"ppo": ("kl_coef", 0.1), "collect": ("temperature", 1), "evaluate": ("temperature", 1)}
+    other = {
+        "ppo": ("kl_coef", 0.1),
+        "dpo": ("beta", 0.5),
+        "collect": ("temperature", 1),
+        "evaluate": ("temperature", 1),
+    }
     knob, most = other.get(run.spec().stage, ("lr", 0.01))
     for _ in range(2):
         lab.until(lambda: run_state(run).ended or run_state(run).word == "running", "work")
@@ -202,15 +234,16 @@ def test_sft_on_a_quantized_base(lab: Lab, pipeline: Path, quantization: str) ->
 
 
 @pytest.mark.skipif(not PAIRS.is_file(), reason="the preference pairs are not beside the checkout")
-def test_real_preference_pairs_train_a_reward_model_without_conversion(
-    lab: Lab, tmp_path: Path
+@pytest.mark.parametrize("stage", ["reward", "dpo"])
+def test_real_preference_pairs_are_trained_on_without_conversion(
+    lab: Lab, tmp_path: Path, stage: str
 ) -> None:
-    preset = tmp_path / "reward.toml"
+    preset = tmp_path / "pairs.toml"
     preset.write_text(
-        'stage = "reward"\npolicy = "builtin:tiny-llama"\nthreads = 1\ndevice = "cpu"\n'
+        f'stage = "{stage}"\npolicy = "builtin:tiny-llama"\nthreads = 1\ndevice = "cpu"\n'
         '[model]\ndtype = "fp32"\n[data]\npath = "pairs"\neval_rows = 100\nmax_tokens = 256\n'
         "max_prompt_tokens = 128\n"
-        "[reward.batches]\nmax_steps = 5\n"
+        f"[{stage}.batches]\nmax_steps = 5\n"
     )
     run = lab.start(preset, f"data.path={PAIRS}")
     assert lab.ended(run).word == "done", run_state(run).detail

@@ -112,6 +112,14 @@ TUNING: dict[str, Any] = {
     "optimizer": {"lr": 0.004, "weight_decay": 0.1, "max_grad_norm": 0.5},
 }
 
+DPO: dict[str, Any] = {
+    **TUNING,
+    "sample_every": 1,
+    "sample_prompts": 4,
+    "sampling": PPO["sampling"],
+}
+TABLES = {"ppo": PPO, "dpo": DPO}
+
 
 def make_spec(
     stage: str,
@@ -123,7 +131,7 @@ def make_spec(
     **changes: Any,
 ) -> Any:
     """A spec of a stage on these inputs; `changes` go into the stage's own table."""
-    table = dict(PPO if stage == "ppo" else TUNING)
+    table = dict(TABLES.get(stage, TUNING))
     for name, value in changes.items():
         table[name] = {**table.get(name, {}), **value} if isinstance(value, dict) else value
     spec: dict[str, Any] = {

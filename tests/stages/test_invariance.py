@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlhf_engine import rollout, scoring
-from rlhf_engine.stages import masked_tokens, ppo_batch, reward, sft
+from rlhf_engine.stages import dpo, masked_tokens, own_answers, ppo_batch, reward, sft
 from rlhf_engine.stages.asking import Respondent
 from tests.stages.inputs import Done, Inputs, make_inputs, make_spec, run, same_weights
 
@@ -56,7 +56,7 @@ def keep_order(monkeypatch: pytest.MonkeyPatch) -> None:
         for start in range(0, len(rows), size):
             yield list(rows[start : start + size])
 
-    for module in (ppo_batch, sft, reward):
+    for module in (ppo_batch, sft, reward, dpo, own_answers):
         monkeypatch.setattr(module, "micro_batches", unsorted)
 
 
@@ -144,7 +144,7 @@ def test_ppo_does_not_depend_on_the_order_of_its_rows(
     same(found, expected)
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
 @pytest.mark.parametrize(
     ("size", "patch"),
     [

@@ -108,6 +108,14 @@ def test_reward(inputs: Inputs, tmp_path: Path) -> None:
     assert rows_of_a_step("reward", inputs, tmp_path, eval_rows=1) == {}
 
 
+def test_dpo(inputs: Inputs, tmp_path: Path) -> None:
+    batches = {"batch_size": 12, "micro_batch_size": 12}
+    rows = rows_of_a_step("dpo", inputs, tmp_path, eval_rows=1, batches=batches)
+    assert rows.keys() == {"generate", "measure", "train", "evaluate"}
+    assert rows["train"] == CHUNK_ROWS
+    assert max(rows.values()) == CHUNK_ROWS
+
+
 def whole_logits(roles: Roles, hidden: Tensor, block: Pack, temperature: float) -> TokenLogProbs:
     """The usual way: logits of every position of every row."""
     with roles.using("policy"):

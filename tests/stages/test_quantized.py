@@ -62,6 +62,7 @@ def gradients(
     [
         ("sft", {}, True),
         ("reward", {}, True),
+        ("dpo", {}, True),
         ("ppo", {"eval_every": 1, **LOOSE}, True),
         ("ppo", {"eval_every": 1, **LOOSE, **SHARED_UNMERGED}, False),
     ],

@@ -65,7 +65,8 @@ def test_the_policy_loss_never_reaches_a_separate_value_role(
 
 
 @pytest.mark.parametrize(
-    ("stage", "trained"), [("sft", "policy"), ("reward", "reward"), ("ppo", "policy")]
+    ("stage", "trained"),
+    [("sft", "policy"), ("reward", "reward"), ("ppo", "policy"), ("dpo", "policy")],
 )
 def test_training_leaves_the_base_and_the_other_roles_as_they_were(
     inputs: Inputs, tmp_path: Path, stage: str, trained: str
@@ -90,7 +91,7 @@ def everything(stage: Stage) -> dict[str, Tensor]:
     return held | {f"head.{role}": head.weight.clone() for role, head in roles.heads.items()}
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "ppo"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "ppo", "dpo"])
 def test_a_stage_made_anew_from_a_checkpoint_goes_on_bit_for_bit(
     inputs: Inputs, tmp_path: Path, stage: str
 ) -> None:

@@ -24,6 +24,7 @@ SPECS: dict[str, dict[str, object]] = {
     },
     "sft": {"data": {"path": "chats.jsonl"}},
     "reward": {"data": {"path": "pairs.jsonl"}},
+    "dpo": {"data": {"path": "pairs.jsonl"}},
     "collect": {"data": {"path": "prompts.jsonl"}, "reward": {"score": "rule:length"}},
     "evaluate": {"data": {"path": "prompts.jsonl"}, "reward": {"score": "rule:length"}},
 }
@@ -133,6 +134,21 @@ def figures(stage: str, step: int, noise: random.Random) -> dict[str, float]:
             loss = 0.69 - 0.3 * way + 0.03 * jitter
             row = common | {"loss": loss, "accuracy": 0.5 + 0.3 * way, "margin": way + 0.1 * jitter}
             return row | {"eval_accuracy": 0.5 + 0.25 * way} if step % 25 == 0 else row
+        case "dpo":
+            chosen, rejected = 0.2 * way + 0.05 * jitter, -0.9 * way + 0.05 * jitter
+            row = common | {
+                "loss": 0.69 - 0.25 * way + 0.02 * jitter,
+                "accuracy": 0.5 + 0.3 * way,
+                "margin": chosen - rejected,
+                "chosen_reward": chosen,
+                "rejected_reward": rejected,
+                "chosen_logp": -61 + 2 * way,
+                "rejected_logp": -70 - 9 * way,
+            }
+            own = {"kl": 3 * way, "response_tokens": 31 - 9 * way, "eos_rate": 0.97}
+            held_out = {"eval_loss": 0.69 - 0.2 * way, "eval_accuracy": 0.5 + 0.25 * way}
+            row |= own if step % 10 == 1 else {}
+            return row | held_out | {"eval_kl": 3.1 * way} if step % 25 == 0 else row
         case "collect" | "evaluate":
             answers = {"score": 0.3 + 0.2 * jitter, "kl": 0.5, "response_tokens": 30 + 3 * jitter}
             return answers | {"eos_rate": 0.9, "seconds": 0.8}

@@ -58,6 +58,19 @@ LEARNING = (
     Figure("tokens_per_second", "tokens/s"),
     Figure("seconds", "seconds/step"),
 )
+PAIRS = (
+    Figure("kl", "KL own samples"),
+    Figure("eval_kl", "held-out KL"),
+    Figure("accuracy", "accuracy"),
+    Figure("eval_accuracy", "held-out acc", Limits(0.55, 0.5, falling=True)),
+    Figure("chosen_logp", "chosen log p"),
+    Figure("rejected_logp", "rejected log p"),
+    Figure("response_tokens", "length"),
+    Figure("eos_rate", "EOS rate", Limits(0.8, 0.3, falling=True)),
+    Figure("grad_norm", "grad norm", Limits(100.0, 1000.0)),
+    Figure("lr", "learning rate"),
+    Figure("seconds", "seconds/step"),
+)
 ANSWERING = (
     Figure("kl", "KL"),
     Figure("gold", "gold"),
@@ -69,6 +82,7 @@ FIGURES = {
     "ppo": PPO,
     "sft": LEARNING,
     "reward": LEARNING,
+    "dpo": PAIRS,
     "collect": ANSWERING,
     "evaluate": ANSWERING,
 }

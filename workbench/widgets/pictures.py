@@ -102,11 +102,28 @@ PLANS: dict[str, tuple[ChartPlan, ChartPlan]] = {
             ),
         ),
     ),
+    "dpo": (
+        _LOSS,
+        ChartPlan(
+            "implicit reward · chosen, rejected, margin",
+            (
+                Curve("rejected_reward", "rejected", Hue.SECOND_RAW),
+                Curve("chosen_reward", "chosen", Hue.SECOND),
+                _main("margin", "margin"),
+            ),
+            short_title="implicit reward",
+        ),
+    ),
     "collect": _ANSWERS,
     "evaluate": _ANSWERS,
 }
 DIM = (Hue.MAIN_RAW, Hue.SECOND_RAW)
-NAMES = {Hue.MAIN: "$primary", Hue.MAIN_RAW: "$text-muted", Hue.SECOND: "$accent"}
+NAMES = {
+    Hue.MAIN: "$primary",
+    Hue.MAIN_RAW: "$text-muted",
+    Hue.SECOND: "$accent",
+    Hue.SECOND_RAW: "$accent-muted",
+}
 
 
 def picture(plan: ChartPlan, snapshot: Snapshot, book: SeriesBook, view: View) -> Picture:

@@ -33,7 +33,7 @@ async def test_ppo_looks_right(
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("stage", ["sft", "reward", "evaluate"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "evaluate"])
 async def test_other_stages_look_right(
     home: Path, stage: str, size: tuple[int, int], snapshot: SnapshotAssertion
 ) -> None:
