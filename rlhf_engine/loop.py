@@ -49,7 +49,7 @@ class Loop:
             try:
                 self._step(stage, step)
             except Interrupted:
-                self._report.take_seconds()
+                self._report.forget()
                 continue
             if step % self._spec.checkpoints.every == 0:
                 self._save(stage, step)
@@ -89,7 +89,8 @@ class Loop:
         metrics = {**record.metrics, "seconds": seconds}
         strange = [name for name, value in metrics.items() if not math.isfinite(value)]
         with self._store.transaction():
-            self._store.step(step, metrics, knobs, self._report.take_seconds())
+            phases, memory = self._report.take_seconds(), self._report.take_memory()
+            self._store.step(step, metrics, knobs, phases, memory)
             self._store.samples(step, record.samples)
             for warning in record.warnings:
                 self._store.event(step, "warn", warning.kind, warning.text)
@@ -125,7 +126,7 @@ class Loop:
                 self._run.checkpoints, step, checkpoint.State(state.tensors, values)
             )
             gone = checkpoint.prune(self._run.checkpoints, self._spec.checkpoints.keep)
-        self._report.take_seconds()
+        self._report.forget()
         with self._store.transaction():
             self._store.checkpoint(step, str(folder), size)
             for old in gone:

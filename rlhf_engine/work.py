@@ -1,5 +1,7 @@
 """Setting up torch and the stage of a run, and handing both to the loop."""
 
+import json
+
 import torch
 import transformers
 
@@ -8,6 +10,7 @@ from rlhf_engine.commands import Desk
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.loop import Loop
+from rlhf_engine.memory import peak_memory
 from rlhf_engine.progress import Reporter
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.writer import Outcome, StoreWriter
@@ -28,10 +31,11 @@ def work(
 ) -> Outcome:
     """Build the stage on the device and run it from the checkpoint that was found."""
     _prepare(spec, device)
-    report = Reporter(store, desk.interrupts)
+    report = Reporter(store, desk.interrupts, peak_memory(device))
     place = Workplace(run.home, run.id, torch.device(device), report)
     stage: Stage = STAGES[spec.stage](spec, place)
     report.take_seconds()
+    store.set_fact("setup_memory", json.dumps(report.take_memory()))
     return Loop(run, spec, store, desk, report).run(stage, found)
 
 

@@ -1,6 +1,6 @@
 """The tables of run.db."""
 
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT);
@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS sessions (
     ended REAL, outcome TEXT, error TEXT);
 CREATE TABLE IF NOT EXISTS steps (
     seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, time REAL,
-    metrics TEXT, knobs TEXT, phases TEXT);
+    metrics TEXT, knobs TEXT, phases TEXT, memory TEXT);
 CREATE TABLE IF NOT EXISTS samples (
     seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, kind TEXT, prompt_id TEXT,
     prompt TEXT, response TEXT, finished INTEGER, score REAL, gold REAL, kl REAL, net_reward REAL,
@@ -31,6 +31,9 @@ CREATE TABLE IF NOT EXISTS progress (
     id INTEGER PRIMARY KEY CHECK (id = 1), session INTEGER, status TEXT, phase TEXT,
     done REAL, total REAL, unit TEXT, text TEXT, time REAL);
 """
+
+# Columns that stores of earlier versions lack; a writer adds them.
+ADDED = {"steps": ("memory",)}
 
 # A row of an earlier session is history once a later session went on from before its step.
 LIVE = (

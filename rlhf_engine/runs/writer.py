@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from rlhf_engine.runs.inbox import Command
 from rlhf_engine.runs.sample import Sample
-from rlhf_engine.runs.schema import SCHEMA, VERSION
+from rlhf_engine.runs.schema import ADDED, SCHEMA, VERSION
 
 Outcome = Literal["done", "failed", "stopped", "cancelled"]
 Status = Literal["waiting", "queued", "running", "paused"]
@@ -30,8 +30,16 @@ class StoreWriter:
         # A command's file is unlinked after the commit that took it up: the commit must last.
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.executescript(SCHEMA)
+        self._upgrade()
         self.set_fact("schema_version", str(VERSION))
         self.session = 0
+
+    def _upgrade(self) -> None:
+        for table, columns in ADDED.items():
+            present = {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}
+            for column in columns:
+                if column not in present:
+                    self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -86,11 +94,15 @@ class StoreWriter:
         metrics: Mapping[str, float],
         knobs: Mapping[str, float],
         phases: Mapping[str, float],
+        memory: Mapping[str, int],
     ) -> None:
-        """Record a finished step: metrics, the knob values it ran with, seconds of each phase."""
+        """Record a finished step: metrics, the knob values it ran with, and of each phase its
+        seconds and its peak bytes of memory."""
+        columns = [_json(values) for values in (metrics, knobs, phases, memory)]
         self._db.execute(
-            "INSERT INTO steps (session, step, time, metrics, knobs, phases) VALUES (?,?,?,?,?,?)",
-            (self.session, step, time.time(), _json(metrics), _json(knobs), _json(phases)),
+            "INSERT INTO steps (session, step, time, metrics, knobs, phases, memory)"
+            " VALUES (?,?,?,?,?,?,?)",
+            (self.session, step, time.time(), *columns),
         )
 
     def samples(self, step: int, samples: Iterable[Sample]) -> None:
