@@ -15,6 +15,7 @@ from rlhf_engine.checkpoint import Found, newest_sound
 from rlhf_engine.commands import Desk
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import Spec
+from rlhf_engine.memory import compact_heap
 from rlhf_engine.runs.directory import RunDir, RunNotFound
 from rlhf_engine.runs.lock import Lock
 from rlhf_engine.runs.writer import Outcome, StoreWriter
@@ -25,6 +26,7 @@ STATELESS = ("collect", "evaluate")
 
 
 def main() -> int:
+    compact_heap()
     os.umask(0o077)
     # By default threads spin so long at a barrier that training slows down tenfold once anything
     # else, such as a viewer, wants a core; not spinning at all costs two thirds more time. Torch
