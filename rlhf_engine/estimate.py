@@ -1,7 +1,7 @@
 """`python -m rlhf_engine.estimate SPEC.toml ...`: the numbers that memory is estimated from.
 
-Prints one JSON object a stage: {"stage": name, "shape": {...}, "device": {...}}, or {"stage",
-"error"}. A stage may start from one that comes before it.
+Prints one JSON object a stage: {"stage", "on": "cpu", "device": {...}, "shape": {...}}, or
+{"stage", "error"}. A stage may start from one that comes before it.
 """
 
 import json
@@ -15,25 +15,29 @@ from typing import Any, cast
 
 import psutil
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 import rlhf_engine.work  # noqa: F401 -- what a run imports is a part of what it takes
 from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.estimate import sampling_of
 from rlhf_engine.job.footprint import Device, Shape
 from rlhf_engine.job.presets import parse_spec
 from rlhf_engine.job.sections import Lora, Optimizer
 from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, RewardSpec, SftSpec, Spec
-from rlhf_engine.model.base import Base, resolve_source
+from rlhf_engine.model.base import DTYPES, Base, resolve_source
 from rlhf_engine.model.roles import Roles
 from rlhf_engine.model.shape import Adapters, lora_of, read_shape
 from rlhf_engine.optimizer import AdapterOptimizer
 from rlhf_engine.rl.logprobs import token_logprobs
+from rlhf_engine.rollout import CachedRollout
 from rlhf_engine.runs.directory import RunNotFound, find_run, home_folder
 from rlhf_engine.waiting import device_name
 
 # What a CUDA context and the kernels loaded into it take of the device's memory before the first
 # tensor: 0.4 to 0.6 GiB by card and driver.
 CUDA_CONTEXT = 512 * 2**20
+# oneDNN's cache holds so many kernels; a length of the cache needs two, for scores and for values.
+KERNELS = 1024
 
 
 @dataclass(frozen=True)
@@ -92,24 +96,31 @@ def device_of(spec: Spec) -> Device:
     """The device a spec runs on, and what the engine takes there before it loads a model."""
     if device_name(spec.device).startswith("cuda"):
         return Device("cuda", CUDA_CONTEXT)
-    _exercise()
+    sampling = sampling_of(spec)
+    _exercise(DTYPES[spec.model.dtype], sampling.max_new_tokens if sampling else 0)
     return Device("cpu", psutil.Process().memory_info().rss)
 
 
-def _exercise() -> None:
-    """Learn once with a model of no size, so that the code that a run uses is in memory."""
+def _exercise(dtype: torch.dtype, new_tokens: int) -> None:
+    """Sample and learn once with a model of almost no size, so that what a run uses is in memory:
+    the code of its kernels, and those that oneDNN writes and keeps for each length it meets."""
     config = LlamaConfig(
-        vocab_size=16,
-        hidden_size=16,
-        intermediate_size=16,
+        vocab_size=64,
+        hidden_size=256,
+        intermediate_size=512,
         num_hidden_layers=1,
-        num_attention_heads=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
     )
-    model = LlamaForCausalLM(config).requires_grad_(False).eval()
-    roles = Roles(Base("", model, cast(Any, None), (), 0))
-    roles.add_new("policy", Lora(r=1), seed=0)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+    model.requires_grad_(False).eval()
+    roles = Roles(Base("", model, cast(Any, None), (-1,), 0))
+    roles.add_new("policy", Lora(), seed=0)
     roles.freeze("policy")
-    ids = torch.zeros((2, 8), dtype=torch.long)
+    ids = torch.zeros((4, 16), dtype=torch.long)
+    draws = torch.full((len(ids), min(new_tokens, KERNELS // 2)), 0.5)
+    sampler = CachedRollout(roles, len(ids), merge=True)
+    sampler.sample("policy", ids.tolist(), draws, 1.0, lambda *_: None)
     hidden = roles.hidden("policy", ids).flatten(0, 1)
     token_logprobs(hidden, roles.vocabulary_head.weight, ids.flatten()).logp.sum().backward()
     AdapterOptimizer(Optimizer(), [roles.trained("policy")]).update(0.0, 1.0)
@@ -119,14 +130,15 @@ def main() -> int:
     os.umask(0o077)
     home, failed = home_folder(), False
     earlier: dict[str, Spec] = {}
-    devices: dict[str, Device] = {}
+    devices: dict[tuple[str, str, Any], Device] = {}
     for path in sys.argv[1:]:
         spec = parse_spec(tomllib.loads(Path(path).read_text(encoding="utf-8")), Path(path).name)
         answer: dict[str, Any] = {"stage": spec.name}
         try:
-            if spec.device not in devices:
-                devices[spec.device] = device_of(spec)
-            answer["device"] = asdict(devices[spec.device])
+            place = device_name(spec.device), spec.model.dtype, sampling_of(spec)
+            if place not in devices:
+                devices[place] = device_of(spec)
+            answer |= {"on": place[0], "device": asdict(devices[place])}
             answer["shape"] = asdict(shape_of(spec, home, earlier))
         except (SpecError, RunNotFound) as error:
             failed, answer = True, {"stage": spec.name, "error": str(error)}

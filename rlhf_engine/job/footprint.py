@@ -1,5 +1,6 @@
 """Bytes of each thing that a run keeps in memory, from a model's numbers alone."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,9 +29,11 @@ class Shape:
     the largest of them, `other` everything else: embeddings, head, norms, biases. `policy_lora`
     is the policy's adapter (0: the bare base); with `inherited` it was made by an earlier run.
     `reward_lora` is a learned judge's (0: rules), `against_lora` those of the other policies of
-    an evaluation. `ranks` is the sum of one adapter's ranks over its layers. `projections` are
-    the matrices into and out of a feed-forward layer: 3 with a gate, else 2. `stored_bytes` a
-    parameter takes in the model's files.
+    an evaluation. `stored_bytes` is what a parameter takes in the model's files.
+
+    `saved` says what a forward pass with eager attention keeps for its backward pass, by the
+    number format of the products: bytes for each token, and for each pair of tokens of one
+    sequence.
     """
 
     linear: int
@@ -41,16 +44,15 @@ class Shape:
     inherited: bool
     reward_lora: int
     against_lora: int
-    ranks: int
     layers: int
     hidden: int
     intermediate: int
-    projections: int
     heads: int
     kv_heads: int
     head_dim: int
     vocabulary: int
     stored_bytes: int
+    saved: Mapping[str, Sequence[int]]
 
     @property
     def queries(self) -> int:
@@ -150,26 +152,14 @@ def forward(shape: Shape, model: Model, device: Device, block: Block) -> int:
 def saved(shape: Shape, model: Model, device: Device, block: Block) -> int:
     """What a forward pass keeps for its backward pass.
 
-    A layer keeps, for each token: the inputs of both norms in fp32 and their outputs; queries,
-    keys, values and the attention's output (keys and values once a head where attention is
-    eager); the feed-forward part's input to and output of its activation, the other half of the
-    gated product, and the product; and the inner states of the adapters. Eager attention keeps
-    every score in fp32, and in the number format of the products if that is another.
+    Eager attention (on the CPU) keeps keys and values once a head, and the scores of all pairs
+    of tokens; the fused one (on a GPU) keeps them once a head of keys, and a normaliser a query.
     """
-    wide = BYTES[model.dtype]
-    norms = 2 * shape.hidden * (FP32 + wide)
-    eager = device.kind == "cpu"
-    keys = shape.queries if eager else shape.keys
-    attention = 2 * (shape.queries + keys) * wide
-    feed = (4 if shape.projections > 2 else 2) * shape.intermediate * wide
-    layer = block.tokens * (norms + attention + feed)
-    if eager:
-        layer += _scores(shape, block) * (FP32 + (wide if wide < FP32 else 0))
-    else:
-        layer += block.tokens * shape.heads * FP32  # the softmax's normaliser
-    inner = block.tokens * shape.ranks * wide
-    last = block.tokens * shape.hidden * (FP32 + wide)
-    return shape.layers * layer + inner + last
+    token, pair = shape.saved[model.dtype]
+    if device.kind == "cpu":
+        return block.tokens * token + block.sequences * block.length**2 * pair
+    repeated = 2 * (shape.queries - shape.keys) * BYTES[model.dtype]
+    return block.tokens * (token + shape.layers * (shape.heads * FP32 - repeated))
 
 
 def backward(shape: Shape, model: Model, device: Device, block: Block) -> int:
@@ -179,7 +169,7 @@ def backward(shape: Shape, model: Model, device: Device, block: Block) -> int:
     feed = block.tokens * (3 * shape.intermediate + 3 * shape.hidden) * wide
     if device.kind != "cpu":
         return feed
-    freed = (4 if shape.projections > 2 else 2) * block.tokens * shape.intermediate * wide
+    freed = 2 * block.tokens * shape.intermediate * wide
     return max(feed, _scores(shape, block) * 2 * FP32 - freed)
 
 

@@ -1,5 +1,6 @@
 """The numbers of a model and its adapters, read from its config: no weights are loaded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -7,15 +8,19 @@ from typing import Any, cast
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.footprint import Shape
 from rlhf_engine.job.sections import Lora, Model
-from rlhf_engine.model.base import Base
+from rlhf_engine.model.base import DTYPES, Base
 from rlhf_engine.model.roles import Roles
+
+# Tokens of the shorter sequence that is passed through a model without storage.
+LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def lora_of(folder: Path) -> Lora:
 
 
 def read_shape(name: str, spec: Model, adapters: Adapters) -> Shape:
-    """Build the model behind a name without storage and count.
+    """Build the model behind a name without storage, and count.
 
     Raises SpecError if there is no causal model of that name, or the targets do not fit it.
     """
@@ -48,38 +53,44 @@ def read_shape(name: str, spec: Model, adapters: Adapters) -> Shape:
     try:
         config = AutoConfig.from_pretrained(name, revision=spec.revision or "main", **options)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, **options)
+            model = _hollow(config, spec)
     except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0]
         raise SpecError(
             f"model {name}: {first}; check the id or path (gated models need HF_TOKEN)"
         ) from None
     text = config.get_text_config()
-    hidden, layers = int(text.hidden_size), int(text.num_hidden_layers)
-    heads = int(text.num_attention_heads)
+    hidden, heads = int(text.hidden_size), int(text.num_attention_heads)
     inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)
-    intermediate = int(inner or 4 * hidden)
     head = model.get_output_embeddings()
     linear = [m.weight for m in model.modules() if _is_linear(m) and m is not head]
-    feed = sum(w.numel() for w in linear if set(w.shape) & {intermediate, 2 * intermediate})
-    total = sum(p.numel() for p in model.parameters())
-    packed = sum(w.numel() for w in linear)
-    counts = _adapted(model, adapters)
+    packed = sum(weight.numel() for weight in linear)
+    total = sum(parameter.numel() for parameter in model.parameters())
     return Shape(
         linear=packed,
-        largest=max(w.numel() for w in linear),
+        largest=max(weight.numel() for weight in linear),
         other=total - packed,
         inherited=adapters.inherited,
-        layers=layers,
+        layers=int(text.num_hidden_layers),
         hidden=hidden,
-        intermediate=intermediate,
-        projections=round(feed / (layers * hidden * intermediate)),
+        intermediate=int(inner or 4 * hidden),
         heads=heads,
         kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
         head_dim=int(getattr(text, "head_dim", None) or hidden // heads),
         vocabulary=head.weight.shape[0],
         stored_bytes=(config.dtype or torch.float32).itemsize,
-        **counts,
+        saved={name: _saved(config, spec, name, adapters.policy) for name in DTYPES},
+        **_adapted(model, adapters),
+    )
+
+
+def _hollow(config: Any, spec: Model, dtype: torch.dtype = torch.float32) -> Any:
+    """The model, in a context in which tensors have no storage."""
+    return AutoModelForCausalLM.from_config(
+        config,
+        dtype=dtype,
+        attn_implementation="eager",
+        trust_remote_code=spec.trust_remote_code,
     )
 
 
@@ -89,19 +100,58 @@ def _is_linear(module: nn.Module) -> bool:
 
 def _adapted(model: Any, adapters: Adapters) -> dict[str, int]:
     """What the adapters count, put on the model as the engine puts them."""
-    roles = Roles(Base("", model, cast(Any, None), (), 0))
     named = {"policy": adapters.policy, "reward": adapters.reward}
     named |= {f"against {n}": lora for n, lora in enumerate(adapters.against)}
-    for role, lora in named.items():
-        if lora is not None:
-            roles.add_new(role, lora, seed=0)
+    roles = _roles(model, {role: lora for role, lora in named.items() if lora is not None})
     sizes = {role: sum(p.numel() for p in roles.trained(role)) for role in named}
     layers = [m for m in model.modules() if isinstance(m, LoraLayer)]
-    trained = "policy" if adapters.policy else "reward"
     return {
         "adapted": sum(cast(nn.Linear, m.get_base_layer()).weight.numel() for m in layers),
-        "ranks": sum(m.r[trained] for m in layers if trained in m.r),
         "policy_lora": sizes.pop("policy"),
         "reward_lora": sizes.pop("reward"),
         "against_lora": sum(sizes.values()),
     }
+
+
+def _roles(model: Any, adapters: Mapping[str, Lora]) -> Roles:
+    roles = Roles(Base("", model, cast(Any, None), (), 0))
+    for role, lora in adapters.items():
+        roles.add_new(role, lora, seed=0)
+    return roles
+
+
+def _saved(config: Any, spec: Model, dtype: str, lora: Lora | None) -> tuple[int, int]:
+    """Bytes kept for the backward pass: for each token, and for each pair of a sequence's tokens.
+
+    Two lengths give the two unknowns of a * length + b * length^2.
+    """
+    if lora is None:
+        return 0, 0
+    with FakeTensorMode():
+        model = _hollow(config, spec, DTYPES[dtype]).eval().requires_grad_(False)
+        roles = _roles(model, {"policy": lora})
+        roles.freeze("policy")
+        short, long = (_kept(roles, length) for length in (LENGTH, 2 * LENGTH))
+    pair = (long - 2 * short) // (2 * LENGTH**2)
+    return short // LENGTH - pair * LENGTH, pair
+
+
+def _kept(roles: Roles, length: int) -> int:
+    """Bytes of the tensors that autograd keeps of one sequence, weights left out."""
+    frozen = {_storage(parameter) for parameter in roles.base.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in frozen:
+            kept[_storage(tensor)] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    ids = torch.zeros((1, length), dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        hidden = roles.hidden("policy", ids)
+    del hidden  # until here it keeps every storage alive, so that each has an address of its own
+    return sum(kept.values())
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
