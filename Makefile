@@ -33,8 +33,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-bench: $(STAMP)
-	$(BIN)/python -m tests.bench.ppo_step
+# The peer that `make bench` measures against, in an environment of its own.
+.bench/.installed: constraints.txt
+	test -x .bench/bin/python || $(PYTHON) -m venv .bench
+	.bench/bin/python -m pip install --quiet --constraint constraints.txt trl==1.12.0 torch peft psutil
+	touch $@
+
+bench: $(STAMP) .bench/.installed
+	$(BIN)/python -m tests.bench.ppo .bench/bin/python
 
 clean:
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .bench dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

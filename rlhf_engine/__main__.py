@@ -5,17 +5,21 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import traceback
 from pathlib import Path
 
 import setproctitle
 
-from rlhf_engine.checkpoint import Found, newest_sound
 from rlhf_engine.commands import Desk
+from rlhf_engine.fitting import out_of_memory
 from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.remedies import remedies
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.memory import compact_heap
+from rlhf_engine.progress import log
+from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after
 from rlhf_engine.runs.directory import RunDir, RunNotFound
 from rlhf_engine.runs.lock import Lock
 from rlhf_engine.runs.writer import Outcome, StoreWriter
@@ -26,7 +30,6 @@ STATELESS = ("collect", "evaluate")
 
 
 def main() -> int:
-    compact_heap()
     os.umask(0o077)
     # By default threads spin so long at a barrier that training slows down tenfold once anything
     # else, such as a viewer, wants a core; not spinning at all costs two thirds more time. Torch
@@ -41,7 +44,17 @@ def main() -> int:
         print(f"{run.id} is running already", file=sys.stderr)  # noqa: T201
         return 1
     lock.beat()
-    store = StoreWriter(run.store)
+
+    def trouble(text: str) -> None:
+        """Say why the store cannot be written where that needs no room: the lock, the log."""
+        lock.write(json.dumps(about | {"trouble": text}))
+        log(text or "the store can be written again")
+
+    try:
+        store = StoreWriter(run.store, trouble)
+    except sqlite3.Error as error:
+        log(f"{run.store} cannot be opened: {error}; free some space, or see whose file it is")
+        return 1
     try:
         return _session(run, store)
     finally:
@@ -53,12 +66,18 @@ def _session(run: RunDir, store: StoreWriter) -> int:
     first = not store.query("SELECT 1 FROM sessions LIMIT 1")
     spec = run.spec()
     found = _where(run, spec, store)
-    store.start_session(None if first else found.step)
+    if not first:
+        store.start_session(found.step, "resume")
+        store.event(found.step, "info", "resume", f"resumed after step {found.step}")
+    elif spec.fork is None:
+        store.start_session(None)
+    else:
+        store.start_session(found.step, "fork")
     for fault in found.damaged:
         store.event(found.step, "warn", "checkpoint", f"{fault}; going on from step {found.step}")
-    if not first:
-        store.event(found.step, "info", "resume", f"resumed after step {found.step}")
     try:
+        if found.step < spec.begins_after:
+            raise SpecError(_no_fork(spec, found))
         outcome, error = _work(run, spec, store, found), ""
     except Cancelled as reason:
         outcome, error = "cancelled", str(reason)
@@ -66,7 +85,7 @@ def _session(run: RunDir, store: StoreWriter) -> int:
         traceback.print_exc()
         outcome, error = "failed", _explained(fault, run)
     with store.transaction():
-        last = store.query("SELECT max(step) FROM steps")[0][0] or 0
+        last = store.last_step() or found.step
         store.event(
             last,
             "error" if outcome == "failed" else "info",
@@ -80,6 +99,7 @@ def _session(run: RunDir, store: StoreWriter) -> int:
 def _work(run: RunDir, spec: Spec, store: StoreWriter, found: Found) -> Outcome:
     desk = Desk(spec, store, run.inbox)
     _listen(desk)
+    store.give_up = lambda: desk.stop_asked
     store.progress("waiting", "starting")
     wait_for_parents(run, spec, store, lambda: desk.stop_asked)
     device = device_name(spec.device)
@@ -92,8 +112,22 @@ def _work(run: RunDir, spec: Spec, store: StoreWriter, found: Found) -> Outcome:
 
 
 def _where(run: RunDir, spec: Spec, store: StoreWriter) -> Found:
-    last = store.query("SELECT max(step) FROM steps")[0][0] or 0
-    return Found(last, None) if spec.stage in STATELESS else newest_sound(run.checkpoints, last)
+    last = max(store.last_step(to_redo=True), spec.begins_after)
+    if spec.stage in STATELESS:
+        return Found(last, None)
+    if store.query("SELECT 1 FROM sessions WHERE began = 'rollback' LIMIT 1"):
+        # What a kill left behind in the midst of a rollback: no step after the last one stands.
+        remove_after(run.checkpoints, last)
+    return newest_sound(run.checkpoints, last)
+
+
+def _no_fork(spec: Spec, found: Found) -> str:
+    assert spec.fork is not None, "only a fork begins after step 0"
+    faults = "; ".join(found.damaged) or "it is missing"
+    return (
+        f"the checkpoint of step {spec.fork.step} that this run was forked from cannot be used: "
+        f"{faults}; fork again: workbench fork {spec.fork.run} --step {spec.fork.step}"
+    )
 
 
 def _listen(desk: Desk) -> None:
@@ -114,11 +148,12 @@ def _explained(fault: Exception, run: RunDir) -> str:
 
     if isinstance(fault, SpecError | DataError | RunNotFound):
         return str(fault)
-    if type(fault).__name__ == "OutOfMemoryError":
-        return "out of GPU memory: lower micro_batch_size or sampling.batch_size, or use nf4"
+    if out_of_memory(fault):
+        return f"out of memory; the cheapest remedies: {', '.join(remedies(run.spec()))}"
     text = str(fault).splitlines() or ["no message"]
     return f"{type(fault).__name__}: {text[0]}; see {run.log.name}"
 
 
 if __name__ == "__main__":
+    compact_heap()
     sys.exit(main())

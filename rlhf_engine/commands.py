@@ -1,27 +1,31 @@
 """Commands of one run at its step boundaries: taken up exactly once, acknowledged with a step."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.job.knobs import find_knob, knob_values
+from rlhf_engine.job.knobs import check_change, find_knob, knob_values, planned_changes
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs import inbox
 from rlhf_engine.runs.inbox import BadCommand, Command
+from rlhf_engine.runs.schema import STANDING
 from rlhf_engine.runs.writer import StoreWriter
+
+# What a pause between two phases is for; all else waits until the step is done.
+AT_ONCE = frozenset({"pause", "stop", "rollback"})
 
 
 @dataclass(frozen=True)
 class Change:
-    """A knob's new value, from the step in which it is committed on."""
+    """A knob's new value from a step on; `source` is config, controller, schedule or command."""
 
     name: str
-    old: float | None
     new: float
     source: str
     command_id: str = ""
+    old: float | None = None
 
 
 @dataclass
@@ -30,6 +34,9 @@ class Desk:
 
     A `set` is acknowledged by `commit`, inside the transaction of the step that ran with it; if
     the engine dies before, its file is still there and is taken up again.
+
+    At each step the controller's moves come first, then what was planned in the spec, then what
+    people ask for.
     """
 
     spec: Spec
@@ -38,54 +45,82 @@ class Desk:
     knobs: dict[str, float] = field(init=False)
     stop_asked: bool = False
     checkpoint_asked: bool = False
+    rollback_asked: Command | None = None
     paused: bool = False
+    _plan: dict[int, list[Change]] = field(default_factory=dict)
+    _opened: int = -1
+    _moves: dict[str, float] = field(default_factory=dict)
+    _ran: dict[str, float] = field(default_factory=dict)
     _changes: list[Change] = field(default_factory=list)
     _taken: dict[str, Command] = field(default_factory=dict)
-    _replay: dict[int, list[Change]] = field(default_factory=dict)
     _redo_until: int = 0
 
-    def __post_init__(self) -> None:
-        self.knobs = knob_values(self.spec)
+    def start(
+        self,
+        after: int,
+        values: Mapping[str, float] | None,
+        moves: Mapping[str, float] | None = None,
+    ) -> None:
+        """Go on after a step with the knob values that it ran with, and the controller's moves.
 
-    def start(self, after: int, values: Mapping[str, float] | None) -> None:
-        """Take the knob values of a checkpoint, and redo later changes at their steps.
-
-        A step that was committed and is done again must run with the knobs it had.
+        Without values, those of the spec. A step that was committed and is done again runs with
+        the changes that it had.
         """
+        self.knobs = knob_values(self.spec)
+        self._changes, self._taken, self._opened = [], {}, -1
         if values is None:
-            for name, value in self.knobs.items():
-                self._changes.append(Change(name, None, value, "config"))
+            self._changes = [Change(name, new, "config") for name, new in self.knobs.items()]
         else:
             self.knobs |= values
-        self._redo_until = self.store.query("SELECT max(step) FROM steps")[0][0] or 0
+        self._ran, self._moves = dict(self.knobs), dict(moves or {})
+        self._redo_until = self.store.last_step(to_redo=True)
+        self._plan = {
+            step: [Change(name, value, "schedule") for name, value in planned]
+            for step, planned in planned_changes(self.spec).items()
+            if step > after
+        }
+        for step, change in self._asked_before(after):
+            if change not in self._plan.setdefault(step, []):
+                self._plan[step].append(change)
+
+    def _asked_before(self, after: int) -> Iterable[tuple[int, Change]]:
+        """What people changed at later steps, which earlier sessions have committed."""
         rows = self.store.query(
-            "SELECT step, name, old, new, source, command_id FROM knobs"
-            " WHERE step > ? AND source = 'command' ORDER BY seq",
+            "SELECT step, name, new, source, command_id FROM knobs"
+            f" WHERE step > ? AND source = 'command' AND {STANDING.format(table='knobs')}"
+            " ORDER BY seq",
             after,
         )
-        for step, name, old, new, source, command_id in rows:
-            change = Change(name, old, new, source, command_id)
-            if change not in self._replay.setdefault(step, []):
-                self._replay[step].append(change)
+        return [(step, Change(*rest)) for step, *rest in rows]
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """What `start` needs to go on from here: nothing that people asked for since."""
+        return {"knobs": self._ran, "moves": self._moves}
 
     def interrupts(self) -> bool:
-        """Whether a pause or stop waits in the inbox."""
-        kinds = {command.kind for command in inbox.pending(self.folder)}
-        return bool(kinds & {"pause", "stop"})
+        """Whether a pause, stop or rollback waits in the inbox."""
+        return any(command.kind in AT_ONCE for command in inbox.pending(self.folder))
 
     def open_step(self, step: int) -> None:
-        """Take up what waits: knob changes for this step, everything else at once."""
-        for change in self._replay.pop(step, []):
-            self._change(change.name, change.new, change.source, change.command_id)
+        """Take up what waits: knob changes for this step, everything else at once.
+
+        What was sent after a rollback is for the step after that.
+        """
+        if step != self._opened:
+            self._opened = step
+            moved = [Change(name, value, "controller") for name, value in self._moves.items()]
+            for change in (*moved, *self._plan.get(step, ())):
+                self._change(change)
         for path in inbox.waiting(self.folder):
             self._take(path, step)
+            if self.rollback_asked:
+                break
 
     def _take(self, path: Path, step: int) -> None:
         try:
             command = inbox.read(path)
         except BadCommand as error:
-            bad = Command(path.stem, "set", {}, "", time.time())
-            self._acknowledge(bad, "rejected", step, str(error))
+            self.refuse(Command(path.stem, "set", {}, "", time.time()), step, str(error))
             return
         if self.store.has_command(command.id):
             path.unlink(missing_ok=True)
@@ -101,29 +136,33 @@ class Desk:
         try:
             knob = find_knob(type(self.spec), str(command.body.get("knob")))
             value = knob.parse(command.body.get("value"))
+            check_change(self.spec, knob, value)
         except SpecError as error:
-            self._acknowledge(command, "rejected", step, str(error))
+            self.refuse(command, step, str(error))
             return
         self._taken[command.id] = command
-        self._change(knob.name, value, "command", command.id)
+        self._change(Change(knob.name, value, "command", command.id))
 
-    def _change(self, name: str, value: float, source: str, command_id: str = "") -> None:
-        self._changes.append(Change(name, self.knobs[name], value, source, command_id))
-        self.knobs[name] = value
+    def _change(self, change: Change) -> None:
+        self._changes.append(replace(change, old=self.knobs[change.name]))
+        self.knobs[change.name] = change.new
 
     def _obey(self, command: Command, step: int) -> None:
         done = step - 1
         match command.kind:
             case "pause" if self.paused:
-                self._acknowledge(command, "rejected", done, "it is paused already")
+                self.refuse(command, done, "it is paused already")
                 return
             case "resume" if not self.paused:
-                self._acknowledge(command, "rejected", done, "it is not paused")
+                self.refuse(command, done, "it is not paused")
                 return
             case "pause":
                 self.paused = True
             case "resume":
                 self.paused = False
+            case "rollback":
+                self.rollback_asked = command
+                return
             case "checkpoint":
                 self.checkpoint_asked = True
             case "stop":
@@ -136,11 +175,13 @@ class Desk:
             self.store.event(step, "info", "command", _sentence(command, state, note))
         self._unlink(command.id)
 
-    def steer(self, changes: Mapping[str, float]) -> None:
+    def refuse(self, command: Command, step: int, why: str) -> None:
+        """Answer a command that cannot be obeyed."""
+        self._acknowledge(command, "rejected", step, why)
+
+    def steer(self, moves: Mapping[str, float]) -> None:
         """Let a controller move knobs for the next step; a person's change comes after it."""
-        for name, value in changes.items():
-            if value != self.knobs[name]:
-                self._change(name, value, "controller")
+        self._moves = {name: new for name, new in moves.items() if new != self.knobs[name]}
 
     def commit(self, step: int) -> list[str]:
         """Write the step's knob changes and acknowledgements; inside the step's transaction."""
@@ -152,6 +193,7 @@ class Desk:
             self.store.command(command, "applied", step)
         taken = list(self._taken)
         self._changes, self._taken = [], {}
+        self._ran, self._moves = dict(self.knobs), {}
         return taken
 
     def clear(self, taken: list[str]) -> None:
@@ -163,7 +205,7 @@ class Desk:
         """Refuse what still waits when a run is over for good."""
         for command in inbox.pending(self.folder):
             if not self.store.has_command(command.id):
-                self._acknowledge(command, "rejected", step, why)
+                self.refuse(command, step, why)
 
     def _unlink(self, command_id: str) -> None:
         (self.folder / f"{command_id}.json").unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from rlhf_engine.job.presets import parse_spec
 from rlhf_engine.job.sections import Lora, Optimizer
 from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, RewardSpec, SftSpec, Spec
 from rlhf_engine.model.base import DTYPES, Base, resolve_source
+from rlhf_engine.model.precision import product_dtype
 from rlhf_engine.model.roles import Roles
 from rlhf_engine.model.shape import Adapters, lora_of, read_shape
 from rlhf_engine.optimizer import AdapterOptimizer
@@ -97,8 +98,10 @@ def device_of(spec: Spec) -> Device:
     if device_name(spec.device).startswith("cuda"):
         return Device("cuda", CUDA_CONTEXT)
     sampling = sampling_of(spec)
-    _exercise(DTYPES[spec.model.dtype], sampling.max_new_tokens if sampling else 0)
-    return Device("cpu", psutil.Process().memory_info().rss)
+    dtype = DTYPES[spec.model.dtype]
+    _exercise(product_dtype(dtype, torch.device("cpu")), sampling.max_new_tokens if sampling else 0)
+    widens = product_dtype(dtype, torch.device("cpu")) != dtype
+    return Device("cpu", psutil.Process().memory_info().rss, widens)
 
 
 def _exercise(dtype: torch.dtype, new_tokens: int) -> None:

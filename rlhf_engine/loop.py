@@ -1,18 +1,27 @@
 """The one step boundary that every stage shares: commands in, knobs applied, record out."""
 
+import gc
 import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from rlhf_engine import checkpoint
-from rlhf_engine.checkpoint import Found
+from rlhf_engine.checkpoint import State
 from rlhf_engine.commands import Desk
+from rlhf_engine.fitting import Sizes
+from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.progress import Interrupted, Reporter
+from rlhf_engine.runs import checkpoints
+from rlhf_engine.runs.checkpoints import Found
 from rlhf_engine.runs.directory import RunDir
+from rlhf_engine.runs.inbox import Command
 from rlhf_engine.runs.reader import StoreReader
 from rlhf_engine.runs.writer import Outcome, StoreWriter
 from rlhf_engine.seeding import seed_libraries
@@ -25,63 +34,129 @@ POLL_SECONDS = 0.2
 class Loop:
     """Runs a stage to its end, a stop, or a signal; it does not know what the stage computes."""
 
+    _stage: Stage
+    _build: Callable[[], Stage]
+
     def __init__(
-        self, run: RunDir, spec: Spec, store: StoreWriter, desk: Desk, report: Reporter
+        self,
+        run: RunDir,
+        spec: Spec,
+        store: StoreWriter,
+        desk: Desk,
+        report: Reporter,
+        sizes: Sizes,
     ) -> None:
         self._run = run
         self._spec = spec
         self._store = store
         self._desk = desk
         self._report = report
+        self._sizes = sizes
+        self._done = 0
         self._saved_at = 0
+        self._save_due = False
+        self._trouble = ""
 
-    def run(self, stage: Stage, found: Found) -> Outcome:
-        """Do the steps after the checkpoint that was found; return how the run ended."""
-        self._store.set_fact("total_steps", str(stage.total_steps))
-        self._restore(stage, found)
-        step = found.step + 1
-        while step <= stage.total_steps:
-            self._desk.open_step(step)
-            self._save_if_asked(stage, step - 1)
-            self._wait_while_paused(stage, step)
-            if self._desk.stop_asked:
-                break
-            try:
-                self._step(stage, step)
-            except Interrupted:
-                self._report.forget()
-                continue
-            if step % self._spec.checkpoints.every == 0:
-                self._save(stage, step)
-            step += 1
-        return self._end(stage, step - 1)
+    def run(self, build: Callable[[], Stage], found: Found) -> Outcome:
+        """Do the steps after the checkpoint that was found; return how the run ended.
 
-    def _restore(self, stage: Stage, found: Found) -> None:
-        self._saved_at = found.step
-        if found.folder is None:
+        `build` makes the stage as it is before its first step.
+        """
+        self._build = build
+        self._stage = build()
+        total = self._stage.total_steps
+        self._store.set_fact("total_steps", str(total))
+        if self._spec.fork and self._spec.fork.step >= total:
+            raise SpecError(
+                f"fork: starts after step {self._spec.fork.step}, and the run has {total} steps in "
+                "all; fork again with more of them"
+            )
+        self._restore(found, checkpoint.load(found.folder) if found.folder else None)
+        if found.folder is not None:
+            size = checkpoints.size_of(found.folder)
+            self._store.checkpoint(found.step, str(found.folder), size)
+        while True:
+            self._between_steps()
+            if not self._desk.stop_asked and self._done < total:
+                self._try_step()
+            elif self._write_output():
+                return self._end()
+            elif self._desk.stop_asked:
+                return "stopped"
+
+    def _restore(self, found: Found, state: State | None) -> None:
+        """Put the stage and the knobs where they were after a step."""
+        if state is not None:
+            self._stage.load_state(State(state.tensors, state.values["stage"]))
+        self._done = self._saved_at = found.step
+        if found.step == self._spec.begins_after:
+            self._desk.start(found.step, None)
+        elif state is not None:
+            self._desk.start(found.step, state.values["knobs"], state.values.get("moves"))
+        else:
             self._desk.start(found.step, self._knobs_of(found.step))
-            return
-        state = checkpoint.load(found.folder)
-        stage.load_state(checkpoint.State(state.tensors, state.values["stage"]))
-        self._desk.start(found.step, state.values["knobs"])
-        size = sum(path.stat().st_size for path in found.folder.iterdir())
-        self._store.checkpoint(found.step, str(found.folder), size)
 
-    def _knobs_of(self, step: int) -> dict[str, float] | None:
+    def _knobs_of(self, step: int) -> dict[str, float]:
         rows = self._store.query(
             "SELECT knobs FROM steps WHERE step = ? ORDER BY seq DESC LIMIT 1", step
         )
-        return json.loads(rows[0][0]) if rows else None
+        knobs: dict[str, float] = json.loads(rows[0][0])
+        return knobs
 
-    def _step(self, stage: Stage, step: int) -> None:
-        seed_libraries(self._spec.seed, step)
+    def _between_steps(self) -> None:
+        """Take up what waits, save what is due, and rest as long as the run is paused."""
+        told = shown = ""
+        while True:
+            paused = self._desk.paused
+            self._desk.open_step(self._done + 1)
+            if command := self._desk.rollback_asked:
+                self._desk.rollback_asked = None
+                self._roll_back(command)
+                shown = ""
+                continue
+            if self._desk.checkpoint_asked or (self._save_due and not self._desk.paused):
+                self._desk.checkpoint_asked = False
+                self._save()
+                shown = ""
+            if self._desk.stop_asked:
+                self._save()
+                return
+            if not self._desk.paused:
+                if not paused:
+                    return
+                self._trouble = ""
+                continue
+            why = self._trouble or f"paused after step {self._done}"
+            if why != told and not self._trouble:
+                self._store.event(self._done, "info", "pause", why)
+            if why != shown:
+                self._store.progress("paused", why, text=why)
+            told = shown = why
+            time.sleep(POLL_SECONDS)
+
+    def _try_step(self) -> None:
+        step = self._done + 1
         start = time.perf_counter()
         knobs = dict(self._desk.knobs)
-        with self._report.interruptible():
-            record = stage.step(step, knobs)
+        self._sizes.step = step
+
+        def attempt() -> StepRecord:
+            seed_libraries(self._spec.seed, step)
+            self._report.forget()
+            return self._stage.step(step, knobs)
+
+        try:
+            with self._report.interruptible():
+                record = self._sizes.fit(attempt)
+        except Interrupted:
+            self._report.forget()
+            return
         seconds = time.perf_counter() - start
         self._commit(step, record, knobs, seconds)
         self._desk.steer(record.next_knobs)
+        self._done = step
+        last = step == self._stage.total_steps
+        self._save_due = last or step % self._spec.checkpoints.every == 0
 
     def _commit(
         self, step: int, record: StepRecord, knobs: Mapping[str, float], seconds: float
@@ -100,59 +175,135 @@ class Loop:
             taken = self._desk.commit(step)
         self._desk.clear(taken)
 
-    def _wait_while_paused(self, stage: Stage, step: int) -> None:
-        if self._desk.paused:
-            self._store.event(step - 1, "info", "pause", f"paused after step {step - 1}")
-            self._store.progress("paused", f"paused after step {step - 1}")
-        while self._desk.paused and not self._desk.stop_asked:
-            time.sleep(POLL_SECONDS)
-            self._desk.open_step(step)
-            self._save_if_asked(stage, step - 1)
-        self._desk.open_step(step)
+    def _roll_back(self, command: Command) -> None:
+        """Go back to an earlier step; what came after it becomes history.
 
-    def _save_if_asked(self, stage: Stage, step: int) -> None:
-        if self._desk.checkpoint_asked:
-            self._desk.checkpoint_asked = False
-            self._save(stage, step)
-
-    def _save(self, stage: Stage, step: int) -> None:
-        state = stage.state()
-        if state is None or step == 0 or step == self._saved_at:
+        The store turns first, in one transaction; whatever is left of the later checkpoints when
+        the engine dies there is removed by its next life.
+        """
+        try:
+            found, state = self._earlier(command.body.get("step"))
+        except SpecError as reason:
+            self._desk.refuse(command, self._done, str(reason))
             return
-        with self._report.phase("save checkpoint"):
-            values = {"stage": state.values, "knobs": self._desk.knobs}
-            folder = checkpoint.folder_of(self._run.checkpoints, step)
-            size = checkpoint.save(
-                self._run.checkpoints, step, checkpoint.State(state.tensors, values)
-            )
-            gone = checkpoint.prune(self._run.checkpoints, self._spec.checkpoints.keep)
-        self._report.forget()
+        who = f" by {command.client}" if command.client else ""
         with self._store.transaction():
-            self._store.checkpoint(step, str(folder), size)
+            self._store.start_session(found.step, "rollback")
+            self._store.forget_checkpoints_after(found.step)
+            self._store.command(command, "applied", found.step)
+            text = f"rolled back{who} from step {self._done} to step {found.step}"
+            self._store.event(found.step, "info", "rollback", text)
+        self._desk.clear([command.id])
+        checkpoints.remove_after(self._run.checkpoints, found.step)
+        if state is None and self._stage.state() is not None:
+            # Gone before it is built anew: two of them may not fit.
+            del self._stage
+            gc.collect()
+            self._stage = self._build()
+        self._restore(found, state)
+        self._save_due, self._trouble = False, ""
+
+    def _earlier(self, step: object) -> tuple[Found, State | None]:
+        """The state after an earlier step; None for the start, which is built anew.
+
+        Raises SpecError with the steps that there are.
+        """
+        first = self._spec.begins_after
+        if self._stage.state() is None:
+            known = list(range(self._done + 1))
+        else:
+            kept = {saved for saved, _ in checkpoints.saved(self._run.checkpoints)}
+            known = sorted(kept if first else kept | {0})
+        options = f"it can go back to {', '.join(map(str, known))}"
+        if isinstance(step, bool) or not isinstance(step, int):
+            raise SpecError(f"{step!r} is no step; {options}")
+        if step not in known:
+            raise SpecError(f"there is no checkpoint of step {step}; {options}")
+        folder = checkpoints.folder_of(self._run.checkpoints, step)
+        if not folder.is_dir():
+            return Found(step, None), None
+        if fault := checkpoints.fault(folder):
+            rest = ", ".join(str(other) for other in known if other != step) or "no step"
+            raise SpecError(f"checkpoint {folder.name}: {fault}; it can go back to {rest}")
+        return Found(step, folder), checkpoint.load(folder)
+
+    def _save(self) -> None:
+        """Write a checkpoint of the last step unless there is one; pause if that cannot be done."""
+        self._save_due = False
+        state = self._stage.state()
+        if state is not None and self._done not in (0, self._saved_at):
+            what = f"the checkpoint of step {self._done}"
+            self._save_due = not self._written(what, lambda: self._write_checkpoint(state))
+
+    def _write_checkpoint(self, state: State) -> None:
+        keep, spare = self._spec.checkpoints.keep, self._spec.begins_after
+        with self._report.phase("save checkpoint"):
+            values = {"stage": state.values, **self._desk.state()}
+            size = checkpoint.save(self._run.checkpoints, self._done, State(state.tensors, values))
+            gone = checkpoints.prune(self._run.checkpoints, keep, spare)
+        self._report.forget()
+        folder = checkpoints.folder_of(self._run.checkpoints, self._done)
+        with self._store.transaction():
+            self._store.checkpoint(self._done, str(folder), size)
             for old in gone:
                 self._store.forget_checkpoint(old)
-        self._saved_at = step
+        self._saved_at = self._done
 
-    def _end(self, stage: Stage, step: int) -> Outcome:
-        self._save(stage, step)
-        finished = step >= stage.total_steps
-        if finished or step > 0:
-            self._write_output(stage)
-        if finished:
-            self._desk.close(step, f"the run ended at step {step}")
-        return "done" if finished else "stopped"
+    def _written(self, what: str, write: Callable[[], None]) -> bool:
+        """Write files; where the disk does not take them, say so and pause the run.
 
-    def _write_output(self, stage: Stage) -> None:
+        A run that was asked to stop goes on with that instead: its earlier checkpoints are sound.
+        """
+        try:
+            write()
+        except (OSError, SafetensorError) as fault:
+            if isinstance(fault, OSError) and fault.errno is None:
+                raise
+            text = (
+                f"{what} could not be written in {self._run.path} ({_reason(fault)}): free some "
+                f"space or put that right, then: workbench resume {self._run.id}"
+            )
+            self._store.event(self._done, "error", "disk", text)
+            if not self._desk.stop_asked:
+                self._desk.paused, self._trouble = True, text
+            return False
+        return True
+
+    def _write_output(self) -> bool:
+        """Write what other programs load; nothing before the first step."""
+        return self._done == 0 or self._written("the output", self._replace_output)
+
+    def _replace_output(self) -> None:
         part = self._run.path / "output.tmp"
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(mode=0o700)
+        try:
+            facts = self._fill_output(part)
+            shutil.rmtree(self._run.output, ignore_errors=True)
+            part.rename(self._run.output)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        for name, value in facts.items():
+            self._store.set_fact(name, value)
+
+    def _fill_output(self, folder: Path) -> dict[str, Any]:
+        folder.mkdir(mode=0o700)
         reader = StoreReader.open(self._run.store)
         assert reader is not None, "the engine's own store is open"
         with self._report.phase("write output"), reader:
             rows = reader.samples(limit=10_000_000)[::-1]
-            facts: dict[str, Any] = stage.finish(part, rows)
-            write_card(part, self._run, self._spec, stage.base, reader.last_step())
-        shutil.rmtree(self._run.output, ignore_errors=True)
-        part.rename(self._run.output)
-        for name, value in facts.items():
-            self._store.set_fact(name, value)
+            facts = self._stage.finish(folder, rows)
+            write_card(folder, self._run, self._spec, self._stage.base, reader.last_step())
+        return facts
+
+    def _end(self) -> Outcome:
+        if self._done < self._stage.total_steps:
+            return "stopped"
+        self._desk.close(self._done, f"the run ended at step {self._done}")
+        return "done"
+
+
+def _reason(fault: Exception) -> str:
+    """`No space left on device`, whoever says it."""
+    text = fault.strerror if isinstance(fault, OSError) else str(fault).rpartition("error: ")[2]
+    return str(text or fault)

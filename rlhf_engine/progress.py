@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rlhf_engine.memory import PeakMemory
 from rlhf_engine.runs.writer import StoreWriter
@@ -12,6 +12,15 @@ UPDATE_SECONDS = 0.5
 
 class Interrupted(Exception):
     """A pause or stop was asked for between two phases; the unfinished step is redone later."""
+
+
+def log(text: str) -> None:
+    """Print a line into the engine's log, which is its standard output.
+
+    A disk that takes no more must not end a run because of it.
+    """
+    with suppress(OSError):
+        print(text, flush=True)  # noqa: T201
 
 
 class Reporter:
@@ -25,6 +34,7 @@ class Reporter:
         self._peak = peak
         self._stepping = False
         self._written = 0.0
+        self.doing = ""
         self.seconds: dict[str, float] = {}
         self.memory: dict[str, int] = {}
 
@@ -47,6 +57,7 @@ class Reporter:
         """
         if self._stepping and self._interrupted():
             raise Interrupted(name)
+        self.doing = name
         self._write(name, 0.0, total, unit, urgent=total is None)
         self._peak.reset()
         start = time.perf_counter()
@@ -68,7 +79,7 @@ class Reporter:
     def say(self, text: str) -> None:
         """Show one line of text for something long that has no measure."""
         self._store.progress("running", text)
-        print(text, flush=True)  # noqa: T201 -- standard output is the engine's log
+        log(text)
 
     def take_seconds(self) -> dict[str, float]:
         """Seconds of each phase since the last call."""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 
+from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.errors import SpecError, nearest
 from rlhf_engine.model.base import resolve_source
 from rlhf_engine.model.roles import Roles
@@ -26,14 +27,14 @@ class Scorer(Protocol):
 
 
 def make_scorer(
-    source: str, roles: Roles, home: Path, micro_batch: int, say: Callable[[str], None]
+    source: str, roles: Roles, home: Path, sizes: Sizes, say: Callable[[str], None]
 ) -> Scorer:
     """The scorer behind `rule:<name>`, `<module or file.py>:<function>`, `run:<id>` or a folder.
 
     Raises SpecError if there is none, or if a learned reward has another base.
     """
     if _is_learned(source):
-        return _learned(source, roles, home, micro_batch, say)
+        return _learned(source, roles, home, sizes, say)
     return RuleScorer(source, _rule(source))
 
 
@@ -88,9 +89,9 @@ class RuleScorer:
 class LearnedScorer:
     """The reward role: adapter and head of a reward run, on the shared base."""
 
-    def __init__(self, roles: Roles, micro_batch: int) -> None:
+    def __init__(self, roles: Roles, sizes: Sizes) -> None:
         self._roles = roles
-        self._micro_batch = micro_batch
+        self._sizes = sizes
 
     @torch.no_grad()
     def __call__(
@@ -99,7 +100,7 @@ class LearnedScorer:
         given, answers = [r.prompt for r in responses], [r.tokens for r in responses]
         lengths = [len(r.prompt) + len(r.tokens) for r in responses]
         found: dict[int, float] = {}
-        for rows in micro_batches(lengths, range(len(responses)), self._micro_batch):
+        for rows in micro_batches(lengths, range(len(responses)), self._sizes.micro_batch):
             block = pack(given, answers, rows, self._roles.base.pad_id, self._roles.device)
             hidden = hidden_states(self._roles, "reward", block)
             scores = sequence_scores(self._roles, "reward", hidden, block).tolist()
@@ -108,7 +109,7 @@ class LearnedScorer:
 
 
 def _learned(
-    source: str, roles: Roles, home: Path, micro_batch: int, say: Callable[[str], None]
+    source: str, roles: Roles, home: Path, sizes: Sizes, say: Callable[[str], None]
 ) -> Scorer:
     found = resolve_source(source, home, say)
     if found.adapter is None:
@@ -122,7 +123,7 @@ def _learned(
         roles.add_from("reward", found.adapter)
     if "reward" not in roles.heads:
         raise SpecError(f"reward: {source} has no score head; it is not a reward adapter")
-    return LearnedScorer(roles, micro_batch)
+    return LearnedScorer(roles, sizes)
 
 
 def _own_function(source: str) -> Rule:

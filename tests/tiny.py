@@ -1,5 +1,6 @@
 """Tiny random models and tokenizers made on the spot; no language, every mechanism."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -50,11 +51,16 @@ def tiny_model(kind: str, vocabulary: int) -> PreTrainedModel:
     )
 
 
-def save_tiny(folder: Path, kind: str = "llama") -> Path:
-    """A model folder as a hub would give it."""
+def save_tiny(
+    folder: Path, kind: str = "llama", ends: Iterable[int] = (), vocabulary: int | None = None
+) -> Path:
+    """A model folder as a hub would give it.
+
+    More end tokens than the tokenizer's own make responses of a random model differ in length.
+    """
     tokenizer = byte_tokenizer()
-    model = tiny_model(kind, len(tokenizer))
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model = tiny_model(kind, vocabulary or len(tokenizer))
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *ends]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -5,6 +5,7 @@ import click
 from workbench.commands import (
     engine,
     estimating,
+    lineage,
     machine,
     reading,
     records,
@@ -41,6 +42,7 @@ for verb in (
     *(reading.ls, reading.show, screens.attach, tail.tail),
     *(records.metrics, records.samples, records.knobs, records.commands, records.events),
     *(steering.set_, steering.pause, steering.resume, steering.checkpoint, steering.stop),
+    *(steering.rollback, lineage.fork, lineage.replay),
     *(engine.export, machine.doctor),
 ):
     main.add_command(verb)

@@ -19,8 +19,9 @@ from rlhf_engine.runs.directory import RunNotFound
 from workbench.commands.starting import ready_preset
 
 NAME = "--name"
-# The stage decides which fields there are; the name is asked for beside the Launch button.
-NOT_IN_FORM = ("stage", "name")
+# The stage decides which fields there are; the name is asked for beside the Launch button; a
+# fork is made from a run.
+NOT_IN_FORM = ("stage", "name", "fork")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class FormField:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, Section):
+        return _toml(value.model_dump())
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_quoted(k)} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -31,7 +31,7 @@ def spec_error(error: ValidationError, source: str, keys: dict[str, list[str]]) 
 def _line(location: Sequence[Any], error: Any, keys: dict[str, list[str]]) -> str:
     # A discriminated union puts the stage's name before the path of the field.
     parts = [str(p) for p in location[1:]]
-    path, table = ".".join(parts), ".".join(parts[:-1])
+    path, table = ".".join(parts), ".".join(p for p in parts[:-1] if not p.isdigit())
     match error["type"]:
         case "extra_forbidden":
             return f"{path}: unknown key; {nearest(parts[-1], keys.get(table, []))}"

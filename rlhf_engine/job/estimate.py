@@ -7,8 +7,7 @@ the data itself takes is not known here; rows and their tokens are small beside 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rlhf_engine.job import footprint
-from rlhf_engine.job.footprint import FP32, Block, Device, Shape
+from rlhf_engine.job.footprint import BYTES, FP32, Block, Device, Footprint, Shape
 from rlhf_engine.job.sections import Sampling
 from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, RewardSpec, SftSpec, Spec
 
@@ -41,7 +40,7 @@ class Estimate:
 
 def estimate(spec: Spec, shape: Shape, device: Device) -> Estimate:
     """Bytes of every part in every phase: load, then the phases of a step."""
-    run = _Run(spec, shape, device)
+    run = _Run(spec, Footprint(shape, spec.model, device))
     phases: tuple[Phase, ...]
     match spec:
         case SftSpec():
@@ -54,13 +53,11 @@ def estimate(spec: Spec, shape: Shape, device: Device) -> Estimate:
         case PpoSpec():
             phases = _ppo(spec, run)
         case CollectSpec():
-            sampling = spec.collect.sampling
             count = spec.collect.prompts_per_step * spec.collect.drafts
-            judged = run.judging(min(sampling.batch_size, count), sampling)
-            generated = run.generating(count, sampling)
-            phases = (run.phase("generate", generated), run.phase("score", judged))
+            phases = _answering(run, count, spec.collect.sampling, kl=False)
         case EvaluateSpec():
-            phases = _evaluate(spec, run)
+            count = spec.evaluate.prompts_per_step * spec.evaluate.responses
+            phases = _answering(run, count, spec.evaluate.sampling, kl=True)
     return Estimate((run.load(), *phases))
 
 
@@ -68,29 +65,35 @@ def _ppo(spec: PpoSpec, run: "_Run") -> tuple[Phase, ...]:
     ppo = spec.ppo
     size = min(ppo.micro_batch_size, ppo.batch_size // ppo.minibatches)
     longest = spec.data.max_prompt_tokens + ppo.sampling.max_new_tokens
-    rows = size * ppo.sampling.max_new_tokens
-    block = Block(size, longest)
-    judged = run.judging(min(ppo.micro_batch_size, ppo.batch_size), ppo.sampling)
+    block, rows = Block(size, longest), size * ppo.sampling.max_new_tokens
+    update = run.training(block, logit_rows=rows)
+    if ppo.ptx.data.path:
+        mixed_in = min(ppo.micro_batch_size, ppo.ptx.batch_size)
+        conversations = Block(mixed_in, ppo.ptx.data.max_tokens)
+        update = largest(update, run.training(conversations, logit_rows=conversations.tokens))
+    judged = run.judging(Block(min(ppo.micro_batch_size, ppo.batch_size), longest))
     return (
         run.phase("generate", run.generating(ppo.batch_size, ppo.sampling)),
         run.phase("judge", judged),
         run.phase("measure", run.measuring(block, rows)),
-        run.phase("update", run.training(block, logit_rows=rows)),
+        run.phase("update", update),
     )
 
 
-def _evaluate(spec: EvaluateSpec, run: "_Run") -> tuple[Phase, ...]:
-    sampling = spec.evaluate.sampling
-    count = spec.evaluate.prompts_per_step * spec.evaluate.responses
-    # The KL is measured on all answers of a step at once.
-    all_answers = Block(count, spec.data.max_prompt_tokens + sampling.max_new_tokens)
-    measured = run.measuring(all_answers, count * sampling.max_new_tokens)
-    judged = run.judging(min(sampling.batch_size, count), sampling)
-    scored = max(measured, judged, key=lambda parts: sum(parts.values()))
-    return (
-        run.phase("generate", run.generating(count, sampling)),
-        run.phase("score", scored),
-    )
+def _answering(run: "_Run", count: int, sampling: Sampling, *, kl: bool) -> tuple[Phase, ...]:
+    """`count` answers a step, then their scores and, with `kl`, their distance."""
+    size = min(sampling.batch_size, count)
+    block = Block(size, run.spec.data.max_prompt_tokens + sampling.max_new_tokens)
+    scored = run.judging(block)
+    if kl:
+        scored = largest(scored, run.measuring(block, size * sampling.max_new_tokens))
+    generated = run.generating(count, sampling)
+    return run.phase("generate", generated), run.phase("score", scored)
+
+
+def largest(*moments: Parts) -> Parts:
+    """The parts of the moment that takes most."""
+    return max(moments, key=lambda parts: sum(parts.values()))
 
 
 @dataclass(frozen=True)
@@ -98,94 +101,73 @@ class _Run:
     """One stage on one model and device; the parts of each kind of work."""
 
     spec: Spec
-    shape: Shape
-    device: Device
+    footprint: Footprint
 
     def phase(self, name: str, parts: Parts) -> Phase:
         whole = {**self._standing(), **parts}
         return Phase(name, {part: size for part, size in whole.items() if size})
 
     def load(self) -> Phase:
-        """The base on its way in: on the CPU its file stays mapped while it is converted, and
-        is only mapped, not read, where there is nothing to convert."""
-        model, shape = self.spec.model, self.shape
-        stored = (shape.linear + shape.other) * shape.stored_bytes
-        wide = footprint.BYTES[model.dtype]
-        kept = footprint.base(shape, model)
-        reading = shape.largest * wide
-        if self.device.kind == "cpu":
-            plain = model.quantization == "none" and shape.stored_bytes == wide
-            kept, reading = (0, 0) if plain else (kept, stored)
-        parts = {"process": self.device.process, "base": kept, "model files": reading}
+        """The base on its way in. On the CPU its file stays mapped while it is converted, and is
+        mapped and not read where there is nothing to convert."""
+        model, shape, device = self.spec.model, self.footprint.shape, self.footprint.device
+        kept, reading = self.footprint.base, shape.largest * BYTES[model.dtype]
+        if device.kind == "cpu":
+            plain = model.quantization == "none" and shape.stored_bytes == BYTES[model.dtype]
+            stored = (shape.linear + shape.other) * shape.stored_bytes
+            kept, reading = (0, 0) if plain and not device.widens else (kept, stored)
+        parts = {"process": device.process, "base": kept, "model files": reading}
         return Phase("load model", {part: size for part, size in parts.items() if size})
 
     def generating(self, answers: int, sampling: Sampling) -> Parts:
         """Sampling: the copy is merged, then prompts fill the cache, then tokens extend it."""
-        spec, shape, model = self.spec, self.shape, self.spec.model
         rows = min(sampling.batch_size, answers)
-        prompt = Block(rows, spec.data.max_prompt_tokens)
-        whole = Block(rows, spec.data.max_prompt_tokens + sampling.max_new_tokens)
-        if self._merged:
-            packed, merging = 0, footprint.merging(shape, model)
-        else:
-            packed, merging = footprint.dequantized(shape, model), 0
-        moments: list[Parts] = [
-            {"merging": merging},
+        prompt = Block(rows, self.spec.data.max_prompt_tokens)
+        whole = Block(rows, prompt.length + sampling.max_new_tokens)
+        weight = 0 if self._merged else self.footprint.weight_in_passing
+        most = largest(
+            {"merging": self.footprint.merging if self._merged else 0},
             {
-                "KV cache": footprint.kv_cache(shape, model, prompt),
-                "activations": footprint.forward(shape, model, self.device, prompt),
-                "dequantized weight": packed,
+                "KV cache": self.footprint.kv_cache(prompt),
+                "activations": self.footprint.forward(prompt) + weight,
             },
             {
-                "KV cache": footprint.kv_cache(shape, model, whole),
-                "decoding": footprint.decoding(shape, model, self.device, whole),
-                "dequantized weight": packed,
+                "KV cache": self.footprint.kv_cache(whole),
+                "decoding": self.footprint.decoding(whole) + weight,
             },
-        ]
-        return max(moments, key=lambda parts: sum(parts.values()))
+        )
+        return {"merged copy": self.footprint.merged_copy if self._merged else 0, **most}
 
-    def judging(self, answers: int, sampling: Sampling) -> Parts:
+    def judging(self, block: Block) -> Parts:
         """A learned reward's forward pass; rules take nothing worth counting."""
-        if not self.shape.reward_lora:
-            return {}
-        block = Block(answers, self.spec.data.max_prompt_tokens + sampling.max_new_tokens)
-        return self._passing(block)
+        return self._passing(block) if self.footprint.shape.reward_lora else {}
 
     def measuring(self, block: Block, rows: int) -> Parts:
         """A forward pass, then log-probs of `rows` response tokens, without gradients."""
-        model = self.spec.model
-        passing = self._passing(block)
-        hidden = block.tokens * self.shape.hidden * footprint.BYTES[model.dtype]
-        logits = footprint.logit_chunk(self.shape, model, rows, train=False)
-        reading = {"activations": hidden, "logit chunk": logits}
-        return max(passing, reading, key=lambda parts: sum(parts.values()))
+        hidden = block.tokens * self.footprint.shape.hidden * self.footprint.wide
+        logits = self.footprint.logit_chunk(rows, train=False)
+        return largest(self._passing(block), {"activations": hidden, "logit chunk": logits})
 
     def _passing(self, block: Block) -> Parts:
-        shape, model = self.shape, self.spec.model
-        return {
-            "activations": footprint.forward(shape, model, self.device, block),
-            "dequantized weight": footprint.dequantized(shape, model),
-        }
+        return {"activations": self.footprint.forward(block) + self.footprint.weight_in_passing}
 
     def training(self, block: Block, logit_rows: int) -> Parts:
         """Forward and backward pass of one micro-batch: all that was saved stands while the
         logits, then the last layer, get their gradients."""
-        shape, model, device = self.shape, self.spec.model, self.device
-        saved = footprint.saved(shape, model, device, block)
-        chunk = footprint.logit_chunk(shape, model, logit_rows, train=True)
-        layer = footprint.backward(shape, model, device, block)
-        layer += footprint.dequantized(shape, model)
         return {
             "gradients": self.trained * FP32,
-            "activations": saved,
-            **({"logit chunk": chunk} if chunk > layer else {"backward": layer}),
-            "heap holes": footprint.heap_holes(shape, model, device, block),
+            "activations": self.footprint.saved(block),
+            **largest(
+                {"logit chunk": self.footprint.logit_chunk(logit_rows, train=True)},
+                {"backward": self.footprint.backward(block)},
+            ),
+            "heap holes": self.footprint.heap_holes(block),
         }
 
     @property
     def trained(self) -> int:
         """Parameters that an optimiser updates."""
-        shape, spec = self.shape, self.spec
+        shape, spec = self.footprint.shape, self.spec
         match spec:
             case SftSpec():
                 return shape.policy_lora
@@ -199,7 +181,7 @@ class _Run:
 
     @property
     def _value_lora(self) -> int:
-        spec, shape = self.spec, self.shape
+        spec, shape = self.spec, self.footprint.shape
         if not isinstance(spec, PpoSpec):
             return 0
         own = spec.ppo.advantage == "gae" and spec.ppo.value == "separate"
@@ -208,7 +190,7 @@ class _Run:
     @property
     def _frozen(self) -> int:
         """Parameters of adapters and heads that only judge or compare."""
-        shape, spec = self.shape, self.spec
+        shape, spec = self.footprint.shape, self.spec
         judge = shape.reward_lora + shape.hidden if shape.reward_lora else 0
         match spec:
             case PpoSpec():
@@ -219,19 +201,22 @@ class _Run:
 
     @property
     def _merged(self) -> bool:
-        sampling = sampling_of(self.spec)
-        adapters = self.shape.policy_lora + self.shape.against_lora
-        return sampling is not None and sampling.merge and adapters > 0
+        sampling, shape = sampling_of(self.spec), self.footprint.shape
+        return (
+            sampling is not None and sampling.merge and shape.policy_lora + shape.against_lora > 0
+        )
 
     def _standing(self) -> Parts:
-        """What every phase finds in place."""
-        shape, model = self.shape, self.spec.model
+        """What every phase finds in place. On a GPU the merged copy stays where it was made."""
+        kept = self._merged and self.footprint.device.kind == "cuda"
+        section = getattr(self.spec, self.spec.stage)
+        moments = self.footprint.optimizer(self.trained, section.optimizer) if self.trained else 0
         return {
-            "process": self.device.process,
-            "base": footprint.base(shape, model),
+            "process": self.footprint.device.process,
+            "base": self.footprint.base,
             "adapters": (self.trained + self._frozen) * FP32,
-            "merged copy": footprint.merged_copy(shape, model) if self._merged else 0,
-            "optimizer": footprint.optimizer(self.trained),
+            "optimizer": moments,
+            "merged copy": self.footprint.merged_copy if kept else 0,
         }
 
 

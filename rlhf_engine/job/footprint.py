@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rlhf_engine.job.sections import Model
+from rlhf_engine.job.sections import Model, Optimizer
 
 BYTES = {"fp32": 4, "bf16": 2}
 FP32 = 4
 # Rows of logits that exist at once: `CHUNK_ROWS` of rl/logprobs.py, which imports torch.
 LOGIT_ROWS = 128
-# Block sizes of bitsandbytes: one constant for 64 weights, one of those for 256 of them.
+# Block sizes of bitsandbytes: one constant for 64 weights, one of those for 256 of them; one scale
+# for 256 values of an 8-bit moment.
 NF4_BLOCK, NF4_NESTED_BLOCK = 64, 256
+EIGHT_BIT_BLOCK = 256
 # Holes between living blocks of glibc's heap, as a share of what a training pass saves: with the
 # engine's tunables 0.2 to 0.6 were measured (glibc 2.36, a Llama of 10 M parameters at 256 to
 # 2048 tokens a micro-batch, SmolLM2-135M). Blocks from 32 MiB on come from the kernel and leave
@@ -68,10 +70,12 @@ class Shape:
 @dataclass(frozen=True)
 class Device:
     """Where a run computes; `process` are the bytes it takes there before it does anything:
-    interpreter and libraries on the CPU, the context on a GPU."""
+    interpreter and libraries on the CPU, the context on a GPU. `widens` says that weights in
+    bf16 are multiplied in fp32 there."""
 
     kind: Literal["cpu", "cuda"]
     process: int
+    widens: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,114 +90,136 @@ class Block:
         return self.sequences * self.length
 
 
-def base(shape: Shape, model: Model) -> int:
-    """The frozen base as it is stored."""
-    wide = BYTES[model.dtype]
-    rest = shape.other * wide
-    if model.quantization == "int8":
-        # One fp32 scale an output row; rows are at least as long as the model is wide.
-        return rest + shape.linear + shape.linear // shape.hidden * FP32
-    if model.quantization == "nf4":
-        blocks = shape.linear // NF4_BLOCK
-        if model.double_quant:
-            return rest + shape.linear // 2 + blocks + blocks // NF4_NESTED_BLOCK * FP32
-        return rest + shape.linear // 2 + blocks * FP32
-    return rest + shape.linear * wide
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of things on one model, loaded in one way, on one device."""
 
+    shape: Shape
+    model: Model
+    device: Device
 
-def dequantized(shape: Shape, model: Model) -> int:
-    """The largest layer's weight in the compute format, made for each product and dropped."""
-    return 0 if model.quantization == "none" else shape.largest * BYTES[model.dtype]
+    @property
+    def wide(self) -> int:
+        """Bytes of a number in products and activations."""
+        return BYTES["fp32" if self.device.widens else self.model.dtype]
 
+    @property
+    def _eager(self) -> bool:
+        """Whether attention holds its scores: on the CPU (see model/base.py)."""
+        return self.device.kind == "cpu"
 
-def merged_copy(shape: Shape, model: Model) -> int:
-    """Plain weights of the adapted layers; int8 layers give theirs in bf16."""
-    wide = 2 if model.quantization == "int8" else BYTES[model.dtype]
-    return shape.adapted * wide
+    @property
+    def base(self) -> int:
+        """The frozen base as it is kept; what is not packed or in bf16 layers is as wide as the
+        products."""
+        shape = self.shape
+        rest = shape.other * self.wide
+        match self.model.quantization:
+            case "int8":
+                # One fp32 scale an output row; rows are at least as long as the model is wide.
+                return rest + shape.linear + shape.linear // shape.hidden * FP32
+            case "nf4":
+                blocks = shape.linear // NF4_BLOCK
+                nested = blocks + blocks // NF4_NESTED_BLOCK * FP32
+                constants = nested if self.model.double_quant else blocks * FP32
+                return rest + shape.linear // 2 + constants
+        return rest + shape.linear * BYTES[self.model.dtype]
 
+    @property
+    def weight_in_passing(self) -> int:
+        """The largest layer's weight in the format of the products, where it is kept in another
+        one: made for each product and dropped."""
+        kept_so = self.model.quantization == "none" and BYTES[self.model.dtype] == self.wide
+        return 0 if kept_so else self.shape.largest * self.wide
 
-def merging(shape: Shape, model: Model) -> int:
-    """What making the merged copy of the largest layer takes: the weight, it in fp32, the
-    adapter's product and that scaled."""
-    plain = 0 if model.dtype == "fp32" else BYTES[model.dtype]
-    return shape.largest * (plain + 3 * FP32)
+    @property
+    def merged_copy(self) -> int:
+        """Plain weights of the adapted layers; int8 layers give theirs in bf16."""
+        wide = BYTES["bf16"] if self.model.quantization == "int8" else self.wide
+        return self.shape.adapted * wide
 
+    @property
+    def merging(self) -> int:
+        """What merging the largest layer takes: its weight, that in fp32, the adapter's product
+        and the scaled product."""
+        plain = 0 if self.wide == FP32 else self.wide
+        return self.shape.largest * (plain + 3 * FP32)
 
-def kv_cache(shape: Shape, model: Model, block: Block) -> int:
-    """Keys and values of every layer; one tensor more while it grows by a token."""
-    tensor = block.tokens * shape.keys * BYTES[model.dtype]
-    return (2 * shape.layers + 1) * tensor
+    def kv_cache(self, block: Block) -> int:
+        """Keys and values of every layer; one tensor more while it grows by a token."""
+        return (2 * self.shape.layers + 1) * block.tokens * self.shape.keys * self.wide
 
+    def decoding(self, block: Block) -> int:
+        """What a step of decoding takes beside the cache: keys and values once for each head
+        where attention is eager, or what tokens are drawn from (logits, their log-softmax, its
+        exponential and the running sum, in fp32)."""
+        repeats = self._eager and self.shape.kv_heads < self.shape.heads
+        repeated = 2 * block.tokens * self.shape.queries * self.wide if repeats else 0
+        return max(repeated, 4 * FP32 * block.sequences * self.shape.vocabulary)
 
-def decoding(shape: Shape, model: Model, device: Device, block: Block) -> int:
-    """What a step of decoding takes beside the cache: keys and values repeated for each head
-    where attention is eager, or the distributions that tokens are drawn from (logits, their
-    log-softmax, its exponential and the running sum, in fp32)."""
-    repeated = 2 * block.tokens * shape.queries * BYTES[model.dtype]
-    eager = repeated if device.kind == "cpu" and shape.kv_heads < shape.heads else 0
-    return max(eager, 4 * FP32 * block.sequences * shape.vocabulary)
+    def forward(self, block: Block) -> int:
+        """The most that a layer takes in passing, without gradients, with its input and output.
 
+        In the feed-forward part: gate, its activation, the other half of the product. In eager
+        attention: queries, keys and values, the masked scores, they in fp32, their softmax.
+        """
+        shape, wide = self.shape, self.wide
+        stream = 3 * block.tokens * shape.hidden * wide
+        feed = 3 * block.tokens * shape.intermediate * wide
+        attention = 3 * block.tokens * (shape.queries + shape.keys) * wide
+        if self._eager:
+            attention += self._scores(block) * (wide + FP32 + (FP32 if wide < FP32 else 0))
+        return stream + max(feed, attention)
 
-def forward(shape: Shape, model: Model, device: Device, block: Block) -> int:
-    """The most that one layer takes in passing, without gradients, and its input and output.
+    def saved(self, block: Block) -> int:
+        """What a forward pass keeps for its backward pass.
 
-    In the feed-forward part: gate, its activation and the other half of the product. In eager
-    attention: the masked scores, they in fp32, and their softmax.
-    """
-    wide = BYTES[model.dtype]
-    stream = 3 * block.tokens * shape.hidden * wide
-    feed = 3 * block.tokens * shape.intermediate * wide
-    attention = block.tokens * 3 * (shape.queries + shape.keys) * wide
-    if device.kind == "cpu":
-        attention += _scores(shape, block) * (wide + FP32 + (FP32 if wide < FP32 else 0))
-    return stream + max(feed, attention)
+        Eager attention keeps keys and values once for each head, and the scores of all pairs of
+        tokens; the fused one keeps them as they are, and a normaliser for each query. With
+        checkpointing each layer keeps its input, and one at a time all the rest.
+        """
+        shape = self.shape
+        token, pair = shape.saved["fp32" if self.wide == FP32 else "bf16"]
+        if self._eager:
+            kept = block.tokens * token + block.sequences * block.length**2 * pair
+        else:
+            repeated = 2 * (shape.queries - shape.keys) * self.wide
+            kept = block.tokens * (token + shape.layers * (shape.heads * FP32 - repeated))
+        if self.model.gradient_checkpointing:
+            inputs = block.tokens * shape.layers * shape.hidden * self.wide
+            return inputs + kept // shape.layers
+        return kept
 
+    def backward(self, block: Block) -> int:
+        """The most that the last layer's backward pass takes beside what was saved: gradients of
+        the feed-forward part, or of the scores once its gate and activation are gone."""
+        shape, wide = self.shape, self.wide
+        feed = 3 * block.tokens * (shape.intermediate + shape.hidden) * wide
+        gone = 2 * block.tokens * shape.intermediate * wide
+        scores = 2 * FP32 * self._scores(block) - gone if self._eager else 0
+        return max(feed, scores) + self.weight_in_passing
 
-def saved(shape: Shape, model: Model, device: Device, block: Block) -> int:
-    """What a forward pass keeps for its backward pass.
+    def heap_holes(self, block: Block) -> int:
+        """What glibc's heap holds between a training pass's tensors and cannot use."""
+        widest = block.tokens * self.shape.intermediate * self.wide
+        if self.device.kind != "cpu" or widest >= KERNEL_BLOCK:
+            return 0
+        return int(HEAP_HOLES * self.saved(block))
 
-    Eager attention (on the CPU) keeps keys and values once a head, and the scores of all pairs
-    of tokens; the fused one (on a GPU) keeps them once a head of keys, and a normaliser a query.
-    """
-    token, pair = shape.saved[model.dtype]
-    if device.kind == "cpu":
-        return block.tokens * token + block.sequences * block.length**2 * pair
-    repeated = 2 * (shape.queries - shape.keys) * BYTES[model.dtype]
-    return block.tokens * (token + shape.layers * (shape.heads * FP32 - repeated))
+    def optimizer(self, trained: int, spec: Optimizer) -> int:
+        """AdamW's two moments of the trained parameters: fp32, or 8 bits and one fp32 scale a
+        block."""
+        if spec.eight_bit:
+            return 2 * (trained + trained // EIGHT_BIT_BLOCK * FP32)
+        return 2 * trained * FP32
 
+    def logit_chunk(self, rows: int, *, train: bool) -> int:
+        """One block of logits in fp32 and its probabilities; for the backward pass these in the
+        head's format too. And the hidden states of all rows, with their gradients."""
+        height = min(LOGIT_ROWS, rows) * self.shape.vocabulary
+        narrowed = self.wide if train and self.wide < FP32 else 0
+        hidden = rows * self.shape.hidden * self.wide * (2 if train else 1)
+        return height * (2 * FP32 + narrowed) + hidden
 
-def backward(shape: Shape, model: Model, device: Device, block: Block) -> int:
-    """The most that the last layer's backward pass takes beside what was saved: gradients of
-    the feed-forward part, or of the scores once the feed-forward part's own are gone."""
-    wide = BYTES[model.dtype]
-    feed = block.tokens * (3 * shape.intermediate + 3 * shape.hidden) * wide
-    if device.kind != "cpu":
-        return feed
-    freed = 2 * block.tokens * shape.intermediate * wide
-    return max(feed, _scores(shape, block) * 2 * FP32 - freed)
-
-
-def heap_holes(shape: Shape, model: Model, device: Device, block: Block) -> int:
-    """Memory that glibc's heap holds between a training pass's tensors and cannot use."""
-    widest = block.tokens * shape.intermediate * BYTES[model.dtype]
-    if device.kind != "cpu" or widest >= KERNEL_BLOCK:
-        return 0
-    return int(HEAP_HOLES * saved(shape, model, device, block))
-
-
-def optimizer(trained: int) -> int:
-    """AdamW's first and second moments of the trained parameters, in fp32."""
-    return 2 * trained * FP32
-
-
-def logit_chunk(shape: Shape, model: Model, rows: int, *, train: bool) -> int:
-    """One block of logits in fp32 and its probabilities; for the backward pass also these in
-    the head's format, and the hidden states of all rows with their gradients."""
-    wide = BYTES[model.dtype]
-    height = min(LOGIT_ROWS, rows) * shape.vocabulary
-    chunk = height * (2 * FP32 + (wide if train and wide < FP32 else 0))
-    return chunk + rows * shape.hidden * wide * (2 if train else 1)
-
-
-def _scores(shape: Shape, block: Block) -> int:
-    return block.sequences * shape.heads * block.length**2
+    def _scores(self, block: Block) -> int:
+        return block.sequences * self.shape.heads * block.length**2

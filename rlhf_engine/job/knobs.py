@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from rlhf_engine.job.errors import SpecError, nearest
 from rlhf_engine.job.section import Section
-from rlhf_engine.job.spec import RunSpec
+from rlhf_engine.job.spec import SPEC, RunSpec, Spec
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Knob:
         Raises SpecError with the bounds if they refuse it.
         """
         adapter: TypeAdapter[float] = TypeAdapter(_annotated(self.field))
+        if isinstance(value, bool):
+            raise SpecError(f"{self.name} = {value!r} is not a number; allowed: {self.bounds}")
         try:
             number = adapter.validate_python(value)
         except ValidationError as error:
@@ -80,6 +82,20 @@ def find_knob(spec: type[RunSpec], name: str) -> Knob:
     raise SpecError(f"{name!r} is no knob of this stage; {nearest(name, knobs)}")
 
 
+def check_change(spec: Spec, knob: Knob, value: float) -> None:
+    """Raise SpecError if the spec as a whole would refuse a value that the knob allows."""
+    table = spec.model_dump()
+    place = table
+    for part in knob.path[:-1]:
+        place = place[part]
+    place[knob.path[-1]] = value
+    try:
+        SPEC.validate_python(table)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SpecError(f"{knob.name} = {value:g}: {reason}") from None
+
+
 def knob_values(spec: RunSpec) -> dict[str, float]:
     """The values that a run starts with."""
     return {name: _get(spec, knob.path) for name, knob in knobs_of(type(spec)).items()}
@@ -90,3 +106,21 @@ def _get(spec: RunSpec, path: tuple[str, ...]) -> float:
     for part in path:
         value = getattr(value, part)
     return float(value)
+
+
+def check_changes(spec: RunSpec) -> None:
+    """Raise SpecError for a planned change that names no knob of the stage or a wrong value."""
+    for index, change in enumerate(spec.changes):
+        try:
+            find_knob(type(spec), change.knob).parse(change.value)
+        except SpecError as error:
+            raise SpecError(f"changes.{index}: {error}") from None
+
+
+def planned_changes(spec: RunSpec) -> dict[int, list[tuple[str, float]]]:
+    """The planned changes of each step in their order: the knob's name and its value."""
+    plan: dict[int, list[tuple[str, float]]] = {}
+    for change in spec.changes:
+        name = find_knob(type(spec), change.knob).name
+        plan.setdefault(change.step, []).append((name, change.value))
+    return plan

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlhf_engine.job.errors import SpecError, nearest, spec_error
-from rlhf_engine.job.knobs import knobs_of
-from rlhf_engine.job.section import Section
+from rlhf_engine.job.knobs import check_changes, knobs_of
+from rlhf_engine.job.section import Section, sections_in
 from rlhf_engine.job.spec import SPEC, STAGES, RunSpec, Spec
 
 Table = dict[str, Any]
@@ -64,8 +64,10 @@ def load_preset(name: str, overrides: list[str] | None = None) -> Preset:
     source = path.name
     stages = _stages(table, source)
     for override in overrides or []:
-        _override(stages, override)
+        apply_override(stages, override)
     specs = tuple(parse_spec(stage, source) for stage in stages)
+    if any(spec.fork for spec in specs):
+        raise SpecError(f"{source}: fork: is written by `workbench fork RUN --step N` alone")
     _check_links(specs, source)
     return Preset(str(table.get("name", path.stem)), about, source, specs)
 
@@ -102,22 +104,27 @@ def _merge(base: Table, over: Table) -> Table:
 def parse_spec(table: Table, source: str) -> Spec:
     """Validate one stage's table; SpecError says `source: key: what is wrong`."""
     try:
-        return SPEC.validate_python(table)
+        spec = SPEC.validate_python(table)
+        check_changes(spec)
     except ValidationError as error:
         model = STAGES.get(str(table.get("stage")))
         keys = _keys(model) if model else {}
         raise spec_error(error, source, keys | {"stages": list(STAGES)}) from None
+    except SpecError as error:
+        raise SpecError(f"{source}: {error}") from None
+    return spec
 
 
 def _keys(model: type[Section], path: str = "") -> dict[str, list[str]]:
     found = {path: list(model.model_fields)}
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            found |= _keys(field.annotation, f"{path}.{name}".lstrip("."))
+        for section in sections_in(field.annotation):
+            found |= _keys(section, f"{path}.{name}".lstrip("."))
     return found
 
 
-def _override(stages: list[Table], override: str) -> None:
+def apply_override(stages: list[Table], override: str) -> None:
+    """Write `key=value` into the tables that the key fits; SpecError names the nearest key."""
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise SpecError(f"--set {override}: write it as key=value, for example ppo.kl.coef=0.1")

@@ -1,90 +1,108 @@
-"""Changes to a spec that lower its peak memory, cheapest first."""
+"""What a person can change in a spec when memory runs out."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from rlhf_engine.job.estimate import estimate, sampling_of
+from rlhf_engine.job.estimate import estimate
 from rlhf_engine.job.footprint import Device, Shape
-from rlhf_engine.job.presets import parse_spec
-from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, RewardSpec, SftSpec, Spec
+from rlhf_engine.job.presets import parse_spec, parse_value
+from rlhf_engine.job.section import Section
+from rlhf_engine.job.spec import EvaluateSpec, PpoSpec, Spec
+
+COUNT = 3
+# Where a stage's section says how many rows are in memory at once.
+SIZES = ("micro_batch_size", "batches.micro_batch_size", "sampling.batch_size")
 
 
 @dataclass(frozen=True)
-class Remedy:
-    """One change, written as for `--set`, and the bytes that it takes off the peak.
+class Saving:
+    """A setting, what a person gives for it, and the bytes it takes off the peak."""
 
-    `costs` says what the person gives for it: time alone, or something of the result.
-    """
-
-    change: str
-    costs: str
-    saves: int
+    setting: str
+    price: str
+    bytes: int
 
 
-SPEED, RESULT = "speed", "result"
-
-
-def remedies(spec: Spec, shape: Shape, device: Device) -> list[Remedy]:
-    """Every single change that lowers the peak: those that cost time alone come first, then
-    those that change the result; in both groups the one that saves most leads."""
+def savings(spec: Spec, shape: Shape, device: Device) -> list[Saving]:
+    """Settings that each lower the estimated peak: first those that cost time and rounding, then
+    those that change the result; among both, what saves most comes first."""
     peak = estimate(spec, shape, device).peak.bytes
     found = []
-    for costs, key, value in _candidates(spec):
-        changed = _with(spec, key, value)
-        saves = peak - estimate(changed, shape, device).peak.bytes
-        if saves > 0:
-            shown = str(value).lower() if isinstance(value, bool) else value
-            found.append(Remedy(f"{key}={shown}", costs, saves))
-    return sorted(found, key=lambda remedy: (remedy.costs != SPEED, -remedy.saves))
+    for offered in ((*_smaller(spec), *_harmless(spec, False)), _lossy(spec)):
+        group = [
+            Saving(setting, price, peak - estimate(_with(spec, setting), shape, device).peak.bytes)
+            for setting, price in offered
+        ]
+        found += sorted(group, key=lambda saving: -saving.bytes)
+    return [saving for saving in found if saving.bytes > 0]
 
 
-def _candidates(spec: Spec) -> Iterator[tuple[str, str, Any]]:
-    match spec:
-        case SftSpec():
-            yield from _halved(SPEED, "sft.batches.micro_batch_size", spec)
-            yield from _halved(RESULT, "data.max_tokens", spec)
-        case RewardSpec():
-            yield from _halved(SPEED, "reward.batches.micro_batch_size", spec)
-            yield from _halved(RESULT, "data.max_tokens", spec)
-        case PpoSpec():
-            yield from _halved(SPEED, "ppo.micro_batch_size", spec)
-            yield from _sampled(spec)
-            if spec.ppo.advantage == "gae" and spec.ppo.value == "separate":
-                yield RESULT, "ppo.value", "shared"
-        case CollectSpec():
-            yield from _sampled(spec)
-        case EvaluateSpec():
-            yield from _halved(SPEED, "evaluate.prompts_per_step", spec)
-            yield from _sampled(spec)
-    if spec.model.dtype == "fp32":
-        yield RESULT, "model.dtype", "bf16"
-    if spec.model.quantization != "nf4":
-        yield RESULT, "model.quantization", "nf4"
+def _smaller(spec: Spec) -> Iterator[tuple[str, str]]:
+    """Half as many rows at once; a run that lacks memory does this by itself."""
+    table = spec.model_dump()[spec.stage]
+    for size in SIZES:
+        rows = table
+        for part in size.split("."):
+            rows = rows.get(part, {})
+        if rows and rows > 1:
+            yield f"{spec.stage}.{size}={rows // 2}", "more passes"
 
 
-def _sampled(spec: Spec) -> Iterator[tuple[str, str, Any]]:
-    table = f"{spec.stage}.sampling"
-    sampling = sampling_of(spec)
-    yield from _halved(SPEED, f"{table}.batch_size", spec)
-    if sampling is not None and sampling.merge:
-        yield SPEED, f"{table}.merge", False
-    yield from _halved(RESULT, f"{table}.max_new_tokens", spec)
-    yield from _halved(RESULT, "data.max_prompt_tokens", spec)
-
-
-def _halved(costs: str, key: str, spec: Spec) -> Iterator[tuple[str, str, Any]]:
-    value: Any = spec
-    for name in key.split("."):
-        value = getattr(value, name)
-    if value > 1:
-        yield costs, key, value // 2
-
-
-def _with(spec: Spec, key: str, value: Any) -> Spec:
-    table = whole = spec.model_dump()
+def _with(spec: Spec, setting: str) -> Spec:
+    key, _, text = setting.partition("=")
+    whole = table = spec.model_dump()
     *path, last = key.split(".")
-    for name in path:
-        table = table[name]
-    table[last] = value
-    return parse_spec(whole, key)
+    for part in path:
+        table = table[part]
+    table[last] = parse_value(text)
+    return parse_spec(whole, setting)
+
+
+def remedies(spec: Spec, *, generating: bool = False) -> list[str]:
+    """Settings that would lower the peak memory of this spec, the three cheapest first.
+
+    `generating` says that memory ran out while sampling: then what training alone takes does not
+    matter.
+    """
+    return [
+        f"{setting} ({price})" for setting, price in (*_harmless(spec, generating), *_lossy(spec))
+    ][:COUNT]
+
+
+def _harmless(spec: Spec, generating: bool) -> Iterator[tuple[str, str]]:
+    """What costs time, and changes the result by rounding at most."""
+    section = getattr(spec, spec.stage)
+    trains = hasattr(section, "optimizer") and not generating
+    if trains and not spec.model.gradient_checkpointing:
+        yield "model.gradient_checkpointing=true", "about a third slower"
+    if _merges(spec, section):
+        yield f"{spec.stage}.sampling.merge=false", "slower sampling"
+    if spec.model.dtype == "fp32":
+        yield "model.dtype=bf16", "coarser rounding"
+    if trains and not section.optimizer.eight_bit:
+        yield f"{spec.stage}.optimizer.eight_bit=true", "coarser moments"
+
+
+def _merges(spec: Spec, section: Section) -> bool:
+    """Whether sampling holds a merged copy: of the adapters that are trained or read from runs."""
+    policies = [spec.policy, *(spec.evaluate.against if isinstance(spec, EvaluateSpec) else ())]
+    adapted = isinstance(spec, PpoSpec) or any(policy.startswith("run:") for policy in policies)
+    return adapted and hasattr(section, "sampling") and bool(section.sampling.merge)
+
+
+def _lossy(spec: Spec) -> Iterator[tuple[str, str]]:
+    """What changes the result."""
+    section = getattr(spec, spec.stage)
+    if spec.model.quantization != "nf4":
+        yield "model.quantization=nf4", "a coarser base"
+    if hasattr(section, "sampling"):
+        if section.sampling.max_new_tokens > 1:
+            half = section.sampling.max_new_tokens // 2
+            yield f"{spec.stage}.sampling.max_new_tokens={half}", "shorter responses"
+        if spec.data.max_prompt_tokens > 1:
+            yield f"data.max_prompt_tokens={spec.data.max_prompt_tokens // 2}", "cut prompts"
+    elif spec.data.max_tokens > 3:
+        yield f"data.max_tokens={spec.data.max_tokens // 2}", "cut conversations"
+    lora = getattr(spec, "lora", None)
+    if lora is not None and lora.r > 1:
+        yield f"lora.r={lora.r // 2}", "a smaller adapter"

@@ -1,6 +1,7 @@
 """The base of every spec section, and the mark that makes a field a knob."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,3 +26,11 @@ def live(default: Any, *, knob: str, unit: str = "", **bounds: Any) -> Any:
 def fixed(default: Any = ..., *, unit: str = "", **bounds: Any) -> Any:
     """A field that stays as it is for the whole run."""
     return Field(default, json_schema_extra={"unit": unit}, **bounds)
+
+
+def sections_in(annotation: Any) -> Iterator[type[Section]]:
+    """The sections that a field of this type holds: itself, `X | None`, or a list of them."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from sections_in(part)

@@ -9,10 +9,12 @@ from rlhf_engine.job.sections import (
     Batches,
     Checkpoints,
     Data,
+    Fork,
     Judge,
     Lora,
     Model,
     Optimizer,
+    PlannedChange,
     Sampling,
 )
 
@@ -31,8 +33,18 @@ class RunSpec(Section):
     """`auto` takes the GPU if there is one; else `cpu`, `cuda` or `cuda:<n>`."""
     threads: int | None = fixed(None, ge=1, le=1024)
     """CPU threads of the engine; empty lets torch choose."""
+    changes: list[PlannedChange] = []
+    """Knobs set at given steps, for example `[{step = 20, knob = "kl_coef", value = 0.1}]`; a
+    person's own change at the same step comes after it."""
     model: Model = Model()
     checkpoints: Checkpoints = Checkpoints()
+    fork: Fork | None = None
+    """The run and step that this run was forked from; `workbench fork` writes it."""
+
+    @property
+    def begins_after(self) -> int:
+        """The step after which this run's own steps begin: 0, or that of its fork."""
+        return self.fork.step if self.fork else 0
 
 
 class Sft(Section):
@@ -110,6 +122,24 @@ class KLControl(Section):
     """Per-token estimator that is penalised; k1 and k3 are always recorded."""
 
 
+class Ptx(Section):
+    """PPO-ptx: conversations trained on beside PPO (Ouyang et al. 2022, equation 2)."""
+
+    coef: float = live(0.0, knob="ptx_coef", ge=0, le=1000)
+    """Weight of the conversations' mean token cross-entropy in the policy's loss; 0 is off."""
+    batch_size: int = fixed(8, ge=1, unit="rows")
+    """Conversations in each optimiser update, on top of its minibatch of responses."""
+    data: Data = Data(path="")
+    """Where the conversations come from, such as the data of the SFT run; held-out rows are left
+    out. An empty path is none."""
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> "Ptx":
+        if self.coef > 0 and not self.data.path:
+            raise ValueError("coef > 0 needs conversations: set ppo.ptx.data.path")
+        return self
+
+
 class Ppo(Section):
     """Proximal policy optimisation of responses (Schulman et al. 2017; Ziegler et al. 2019)."""
 
@@ -154,6 +184,7 @@ class Ppo(Section):
     record_samples: int = fixed(16, ge=0, le=1024, unit="responses")
     """Responses a step that are kept with all figures of their tokens."""
     kl: KLControl = KLControl()
+    ptx: Ptx = Ptx()
     sampling: Sampling = Sampling()
     optimizer: Optimizer = Optimizer(lr=1e-5)
 
@@ -221,6 +252,8 @@ def inputs(spec: Spec) -> list[str]:
     sources = [spec.policy, spec.data.path, spec.data.eval_path or ""]
     if isinstance(spec, CollectSpec | PpoSpec | EvaluateSpec):
         sources += [spec.reward.score, *spec.reward.gold]
+    if isinstance(spec, PpoSpec):
+        sources += [spec.ppo.ptx.data.path, spec.ppo.ptx.data.eval_path or ""]
     if isinstance(spec, EvaluateSpec):
         sources += spec.evaluate.against
     return list(dict.fromkeys(s.removeprefix("run:") for s in sources if s.startswith("run:")))

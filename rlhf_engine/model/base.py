@@ -14,6 +14,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.sections import Model
 from rlhf_engine.model.builtin import builtin_model
+from rlhf_engine.model.precision import product_dtype, widen_products
 from rlhf_engine.runs.directory import find_run
 
 # bitsandbytes' own switch for the repacking of 4-bit weights on CPUs with AVX512-BF16.
@@ -70,6 +71,7 @@ def load_base(source: Source, spec: Model, device: torch.device) -> Base:
 
     Raises SpecError with the reason if the hub or the folder does not give a causal model.
     """
+    products = product_dtype(DTYPES[spec.dtype], device)
     options: dict[str, Any] = {
         "revision": spec.revision or "main",
         "trust_remote_code": spec.trust_remote_code,
@@ -80,7 +82,7 @@ def load_base(source: Source, spec: Model, device: torch.device) -> Base:
             source.base,
             config=config,
             dtype=DTYPES[spec.dtype],
-            quantization_config=_quantization(spec),
+            quantization_config=_quantization(spec, products),
             device_map={"": device},
             # The CPU's fused attention has a slow backward pass at the lengths a CPU can train.
             attn_implementation="eager" if device.type == "cpu" else "sdpa",
@@ -96,18 +98,20 @@ def load_base(source: Source, spec: Model, device: torch.device) -> Base:
     _refuse_unknown_heads(source.base, config)
     model.requires_grad_(False)
     model.eval()
+    if products != DTYPES[spec.dtype]:
+        widen_products(model, model.get_output_embeddings())
     keep_quantized_gradients(model)
     eos_ids = _eos_ids(model, tokenizer)
     return Base(source.base, model, tokenizer, eos_ids, _pad_id(tokenizer, eos_ids))
 
 
-def _quantization(spec: Model) -> BitsAndBytesConfig | None:
+def _quantization(spec: Model, products: torch.dtype) -> BitsAndBytesConfig | None:
     if spec.quantization == "nf4":
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=spec.double_quant,
-            bnb_4bit_compute_dtype=DTYPES[spec.dtype],
+            bnb_4bit_compute_dtype=products,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if spec.quantization == "int8" else None
 

@@ -12,28 +12,53 @@ from typing import Any, cast
 
 import torch
 from peft.tuners.lora import LoraLayer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from rlhf_engine.model.precision import WidenedLinear
 
 
-class _Branch(torch.autograd.Function):
-    """output + (x A^T) (scale B)^T, with x (N, in), output (N, out), A (r, in), B (out, r)."""
+class _Adapted(torch.autograd.Function):
+    """x W^T + bias + (x A^T) (scale B)^T with a frozen W; x (N, in), A (r, in), B (out, r).
+
+    Where the base is quantized, W stays with its own layer: `output` (N, out) is what that layer
+    gave, and `weight` and `bias` are None.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, output: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        output: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scale: float,
+    ) -> Tensor:
         narrow_a, narrow_b = a.to(x.dtype), (b * scale).to(x.dtype)
         inner = x @ narrow_a.T
-        ctx.save_for_backward(x, inner, narrow_a, narrow_b)
+        ctx.save_for_backward(x, inner, weight, narrow_a, narrow_b)
         ctx.scale = scale
-        return torch.addmm(output, inner, narrow_b.T)
+        if weight is None:
+            return torch.addmm(cast(Tensor, output), inner, narrow_b.T)
+        return linear(x, weight.to(x.dtype), bias).addmm_(inner, narrow_b.T)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, inner, a, b = ctx.saved_tensors
-        wants_x, wants_output, wants_a, wants_b, _ = ctx.needs_input_grad
+        x, inner, weight, a, b = ctx.saved_tensors
+        wants_x, wants_output, _, _, wants_a, wants_b, _ = ctx.needs_input_grad
         grad_inner = grad @ b
+        grad_x = None
+        if wants_x:
+            grad_x = grad_inner @ a if weight is None else grad @ weight.to(grad.dtype)
+            if weight is not None:
+                grad_x.addmm_(grad_inner, a)
         return (
-            grad_inner @ a if wants_x else None,
+            grad_x,
             grad if wants_output else None,
+            None,
+            None,
             (grad_inner.T @ x).float() if wants_a else None,
             (grad.T @ inner).float() * ctx.scale if wants_b else None,
             None,
@@ -41,21 +66,18 @@ class _Branch(torch.autograd.Function):
 
 
 def _forward(self: Any, x: Tensor, *_: Any, **__: Any) -> Tensor:
-    output: Tensor = self.base_layer(x)
+    base = self.base_layer
     if self._disable_adapters:
-        return output
-    apply = cast(Callable[..., Tensor], _Branch.apply)
-    for name in self._active_adapter:
-        a, b = self.lora_A[name].weight, self.lora_B[name].weight
-        flat = apply(
-            x.reshape(-1, x.shape[-1]),
-            output.reshape(-1, output.shape[-1]),
-            a,
-            b,
-            self.scaling[name],
-        )
-        output = flat.view(output.shape)
-    return output
+        return base(x)  # type: ignore[no-any-return]
+    (name,) = self._active_adapter
+    a, b, scale = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+    flat = x.reshape(-1, x.shape[-1])
+    apply = cast(Callable[..., Tensor], _Adapted.apply)
+    if type(base) in (nn.Linear, WidenedLinear):
+        found = apply(flat, None, base.weight, base.bias, a, b, scale)
+    else:
+        found = apply(flat, base(flat), None, None, a, b, scale)
+    return found.view(*x.shape[:-1], found.shape[-1])
 
 
 def use_own_branch(layer: LoraLayer) -> None:

@@ -9,14 +9,16 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from rlhf_engine.model.precision import WidenedLinear
 from rlhf_engine.model.roles import Role, Roles
 
 
 class MergedCopy:
     """Plain layers holding base + adapter, put in the adapted layers' place while sampling.
 
-    The base is never written to, so nothing drifts however often the copy is renewed; the
-    buffers are kept between uses. Costs the memory of the adapted layers once more.
+    The base is never written to, so nothing drifts however often the copy is renewed. Costs the
+    memory of the adapted layers once more: on a GPU for good, so that captured graphs stay valid,
+    on a CPU while it is in use.
     """
 
     def __init__(self, roles: Roles) -> None:
@@ -31,8 +33,9 @@ class MergedCopy:
                 yield
             return
         places = list(_adapted(self._roles.base.model))
+        self._layers = self._layers or _buffers(places)
         for name, _, _, layer in places:
-            self._layers[name] = self._merge(layer, role, self._layers.get(name))
+            _merge(layer, role, self._layers[name])
         for name, parent, attribute, _ in places:
             setattr(parent, attribute, self._layers[name])
         try:
@@ -40,22 +43,44 @@ class MergedCopy:
         finally:
             for _, parent, attribute, layer in places:
                 setattr(parent, attribute, layer)
-
-    @torch.no_grad()
-    def _merge(self, layer: Any, role: Role, buffer: nn.Module | None) -> nn.Module:
-        weight = _plain_weight(layer.base_layer)
-        merged = weight.float().add_(layer.get_delta_weight(role).float())
-        if buffer is None:
-            buffer = _like(layer.base_layer, weight)
-        buffer.weight.data.copy_(merged)  # type: ignore[operator]
-        return buffer
+            if self._roles.device.type == "cpu":
+                self._layers = {}
 
 
-def _adapted(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, LoraLayer]]:
+Place = tuple[str, nn.Module, str, Any]
+
+
+def _adapted(model: nn.Module) -> Iterator[Place]:
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
             parent, _, attribute = name.rpartition(".")
             yield name, model.get_submodule(parent), attribute, module
+
+
+def _buffers(places: list[Place]) -> dict[str, nn.Module]:
+    """A plain layer for each place. Their weights share one storage, which an allocator gives
+    back whole when they go."""
+    shapes = {name: _shape(layer.base_layer) for name, _, _, layer in places}
+    _, _, _, first = places[0]
+    like = _plain_weight(first.base_layer)
+    flat = like.new_empty(sum(shape.numel() for shape in shapes.values()))
+    parts = flat.split([shape.numel() for shape in shapes.values()])
+    return {
+        name: _like(layer.base_layer, part.view(shapes[name]))
+        for (name, _, _, layer), part in zip(places, parts, strict=True)
+    }
+
+
+def _shape(layer: Any) -> torch.Size:
+    if isinstance(layer, nn.Linear):
+        return torch.Size((layer.out_features, layer.in_features))
+    return layer.weight.shape  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _merge(layer: Any, role: Role, buffer: Any) -> None:
+    weight = _plain_weight(layer.base_layer)
+    buffer.weight.data.copy_(weight.float().add_(layer.get_delta_weight(role).float()))
 
 
 def _plain_weight(layer: Any) -> Tensor:
@@ -72,16 +97,19 @@ def _plain_weight(layer: Any) -> Tensor:
         scale = weight.SCB if weight.SCB is not None else layer.state.SCB
         plain = int8_vectorwise_dequant(weight.data, scale).to(torch.bfloat16)
         return plain
+    if isinstance(layer, WidenedLinear):
+        widened: Tensor = weight.detach().float()
+        return widened
     return weight.detach().clone()  # type: ignore[no-any-return]
 
 
 def _like(layer: Any, weight: Tensor) -> nn.Module:
-    """A layer of the same kind with storage of its own for the weight."""
+    """A layer of the same kind around a weight."""
     if isinstance(layer, nn.Linear) and type(layer) is not nn.Linear:
         plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, "meta")
         plain.bias = layer.bias
     else:
         plain = copy.copy(layer)
         plain._parameters = dict(layer._parameters)
-    plain._parameters["weight"] = nn.Parameter(torch.empty_like(weight), requires_grad=False)
+    plain._parameters["weight"] = nn.Parameter(weight, requires_grad=False)
     return plain

@@ -9,7 +9,6 @@ import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
@@ -21,6 +20,7 @@ from rlhf_engine.model.roles import Roles
 
 # Tokens of the shorter sequence that is passed through a model without storage.
 LENGTH = 64
+INPUTS = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _saved(config: Any, spec: Model, dtype: str, lora: Lora | None) -> tuple[int
     """
     if lora is None:
         return 0, 0
-    with FakeTensorMode():
+    with torch.device("meta"):
         model = _hollow(config, spec, DTYPES[dtype]).eval().requires_grad_(False)
         roles = _roles(model, {"policy": lora})
         roles.freeze("policy")
@@ -146,10 +146,12 @@ def _kept(roles: Roles, length: int) -> int:
             kept[_storage(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
-    ids = torch.zeros((1, length), dtype=torch.long)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        hidden = roles.hidden("policy", ids)
-    del hidden  # until here it keeps every storage alive, so that each has an address of its own
+    # With a mask, transformers asks nothing of the positions, which have no values here.
+    inputs = {name: torch.zeros((1, length), dtype=torch.long) for name in INPUTS}
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, roles.using("policy"):
+        output = roles.backbone(**inputs, use_cache=False)
+    del output  # until here it keeps every storage alive, so that each has an address of its own
     return sum(kept.values())
 
 

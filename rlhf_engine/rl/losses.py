@@ -71,6 +71,10 @@ def value_loss(
     The form of OpenAI's baselines; `clipped` is a sum over tokens.
     """
     count = mask.sum().clamp(min=1) if denominator is None else denominator
+    # What stands on padding must not reach the gradient either: 0 * NaN is NaN.
+    values, old_values, returns = (
+        torch.where(mask.bool(), x, torch.zeros_like(x)) for x in (values, old_values, returns)
+    )
     bounded = old_values + (values - old_values).clamp(-clip, clip)
     plain_error, bounded_error = (values - returns) ** 2, (bounded - returns) ** 2
     loss = 0.5 * masked_sum(torch.maximum(plain_error, bounded_error), mask) / count

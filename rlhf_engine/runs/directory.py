@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import tomlkit
 from rlhf_engine.job.errors import SpecError, nearest
 from rlhf_engine.job.presets import parse_spec
 from rlhf_engine.job.spec import Spec
+from rlhf_engine.runs.checkpoints import copy_into
 
 
 class RunNotFound(Exception):
@@ -80,8 +82,12 @@ class RunDir:
         return parse_spec(table, str(self.spec_file))
 
 
-def create_run(home: Path, spec: Spec) -> RunDir:
-    """Make a run's folder with its spec inside; two runs of one second get different ids."""
+def create_run(home: Path, spec: Spec, checkpoint: Path | None = None) -> RunDir:
+    """Make a run's folder with its spec inside; two runs of one second get different ids.
+
+    A `checkpoint` of another run is copied into it. It is a run once its spec is written, which
+    comes last. Raises SpecError, and leaves nothing, where the copy fails.
+    """
     stamp = time.strftime("%Y%m%d-%H%M%S")
     runs = home / "runs"
     runs.mkdir(mode=0o700, exist_ok=True)
@@ -95,6 +101,14 @@ def create_run(home: Path, spec: Spec) -> RunDir:
     run = RunDir(path)
     for folder in (run.inbox, run.checkpoints):
         folder.mkdir(mode=0o700)
+    if checkpoint is not None:
+        try:
+            wrong = copy_into(run.checkpoints, checkpoint)
+        except OSError as error:
+            wrong = str(error)
+        if wrong:
+            shutil.rmtree(path)
+            raise SpecError(f"{checkpoint} could not be copied: {wrong}")
     write_private(run.spec_file, tomlkit.dumps(spec.model_dump(exclude_none=True)))
     return run
 

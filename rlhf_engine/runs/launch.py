@@ -88,9 +88,9 @@ def resolve(home: Path, spec: Spec, name: str) -> Spec:
 
     table = spec.model_dump()
     table |= {"name": name, "policy": found(spec.policy)}
-    table["data"]["path"] = found(spec.data.path)
-    if spec.data.eval_path:
-        table["data"]["eval_path"] = found(spec.data.eval_path)
+    read = [table["data"], *([table["ppo"]["ptx"]["data"]] if isinstance(spec, PpoSpec) else [])]
+    for data in read:
+        data |= {name: found(data[name]) for name in ("path", "eval_path") if data[name]}
     if isinstance(spec, CollectSpec | PpoSpec | EvaluateSpec):
         judge: dict[str, Any] = table["reward"]
         judge["score"] = found(spec.reward.score)

@@ -1,6 +1,7 @@
 """Kernel locks: what `alive` and `busy` mean, whatever is left behind by a kill."""
 
 import fcntl
+import json
 import os
 import threading
 import time
@@ -9,6 +10,8 @@ from typing import Self
 
 HEARTBEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
+# The file always has this size: what it says can be replaced on a disk that is full.
+TEXT_BYTES = 4096
 
 
 class Lock:
@@ -36,9 +39,13 @@ class Lock:
                     os.close(descriptor)
                     return None
                 time.sleep(0.02)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
-        return cls(descriptor, path)
+        lock = cls(descriptor, path)
+        lock.write(text)
+        return lock
+
+    def write(self, text: str) -> None:
+        """Replace what `owner` reads."""
+        os.pwrite(self._descriptor, text.encode()[:TEXT_BYTES].ljust(TEXT_BYTES), 0)
 
     def beat(self) -> None:
         """Touch the file every two seconds from a thread, so that a hung machine shows."""
@@ -75,9 +82,18 @@ def is_held(path: Path) -> bool:
 def owner(path: Path) -> str:
     """What the holder wrote about itself; empty if there is none."""
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
+
+
+def trouble(path: Path) -> str:
+    """Why an engine that holds the lock cannot write its store; empty if it can."""
+    try:
+        about = json.loads(owner(path))
+    except ValueError:
+        return ""
+    return str(about.get("trouble", "")) if isinstance(about, dict) else ""
 
 
 def silent_for(path: Path) -> float:

@@ -10,9 +10,14 @@ from typing import Any, Self
 from rlhf_engine.runs.sample import Sample
 from rlhf_engine.runs.schema import LIVE
 
+# Endings of the names of what a clock measures.
+CLOCKED = ("seconds", "per_second")
+
 
 @dataclass(frozen=True)
 class Session:
+    """One life of a run; `began` is start, resume, rollback or fork, empty in older stores."""
+
     id: int
     pid: int
     host: str
@@ -21,6 +26,7 @@ class Session:
     ended: float | None
     outcome: str | None
     error: str | None
+    began: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,11 @@ class StepRow:
         """One object a step, as `workbench metrics --json` prints it."""
         head = {"step": self.step, "time": self.time, "session": self.session}
         return head | self.knobs | self.metrics
+
+    def repeatable(self) -> dict[str, float]:
+        """The figures and knobs that a repetition on the CPU gives bit for bit."""
+        figures = {k: v for k, v in self.metrics.items() if not k.endswith(CLOCKED)}
+        return self.knobs | figures
 
 
 @dataclass(frozen=True)
@@ -201,9 +212,8 @@ class StoreReader:
 
 def _step(row: Sequence[Any]) -> StepRow:
     seq, session, step, at, *texts = row
-    # The last column came in version 2: a store that no engine has opened since lacks it, and
-    # rows written before hold none.
-    metrics, knobs, phases, memory = (_numbers(text or "{}") for text in (*texts, "{}")[:4])
+    # A store that no engine has opened since memory is measured lacks the last column.
+    metrics, knobs, phases, memory = (_numbers(text) for text in (*texts, "{}")[:4])
     return StepRow(seq, session, step, at, metrics, knobs, phases, memory)
 
 

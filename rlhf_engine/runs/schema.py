@@ -1,15 +1,15 @@
 """The tables of run.db."""
 
-VERSION = 2
+VERSION = 1
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS sessions (
     id INTEGER PRIMARY KEY, pid INTEGER, host TEXT, started REAL, resumed_from_step INTEGER,
-    ended REAL, outcome TEXT, error TEXT);
+    ended REAL, outcome TEXT, error TEXT, began TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS steps (
     seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, time REAL,
-    metrics TEXT, knobs TEXT, phases TEXT, memory TEXT);
+    metrics TEXT, knobs TEXT, phases TEXT, memory TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS samples (
     seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, kind TEXT, prompt_id TEXT,
     prompt TEXT, response TEXT, finished INTEGER, score REAL, gold REAL, kl REAL, net_reward REAL,
@@ -32,11 +32,20 @@ CREATE TABLE IF NOT EXISTS progress (
     done REAL, total REAL, unit TEXT, text TEXT, time REAL);
 """
 
-# Columns that stores of earlier versions lack; a writer adds them.
-ADDED = {"steps": ("memory",)}
+# What stores of earlier versions lack.
+ADDED = {
+    "sessions": {"began": "TEXT NOT NULL DEFAULT ''"},
+    "steps": {"memory": "TEXT NOT NULL DEFAULT '{}'"},
+}
 
 # A row of an earlier session is history once a later session went on from before its step.
 LIVE = (
     "NOT EXISTS (SELECT 1 FROM sessions later WHERE later.id > {table}.session"
     " AND later.resumed_from_step < {table}.step)"
+)
+
+# A rollback takes back what was done; after a crash the same steps are done again, as they were.
+STANDING = (
+    "NOT EXISTS (SELECT 1 FROM sessions later WHERE later.id > {table}.session"
+    " AND later.began = 'rollback' AND later.resumed_from_step < {table}.step)"
 )

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from rlhf_engine.runs.directory import RunDir
-from rlhf_engine.runs.lock import SILENT_SECONDS, is_held, silent_for
+from rlhf_engine.runs.lock import SILENT_SECONDS, is_held, silent_for, trouble
 from rlhf_engine.runs.reader import StoreReader
 
 ENDED = ("done", "failed", "stopped", "cancelled", "lost")
@@ -40,13 +40,16 @@ def run_state(run: RunDir) -> RunState:
     with reader:
         sessions, progress, last = reader.sessions(), reader.progress(), reader.last_step()
         total_text = reader.facts().get("total_steps")
-    step = last.step if last else 0
     total = int(total_text) if total_text else None
     session = sessions[-1] if sessions else None
+    resumed = session.resumed_from_step if session else None
+    step = last.step if last else resumed or 0
     if alive:
         silence = silent_for(run.lock)
         if silence > SILENT_SECONDS:
             return RunState("not responding", f"no sign for {silence:.0f} s", step, total)
+        if reason := trouble(run.lock):
+            return RunState("paused", reason, step, total)
         if session is None or session.ended or progress is None:
             return RunState("starting", "the engine is starting", step, total)
         return RunState(progress.status, progress.text or progress.phase, step, total)

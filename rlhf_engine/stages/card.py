@@ -55,6 +55,8 @@ def write_card(folder: Path, run: RunDir, spec: Spec, base: str, last: StepRow |
 
 def _lineage(spec: Spec, base: str) -> str:
     lines = [f"- base: `{base}`", f"- started from: `{spec.policy}`", f"- data: `{spec.data.path}`"]
+    if spec.fork:
+        lines.append(f"- forked from run: `{spec.fork.run}` after step {spec.fork.step}")
     lines += [f"- reads run: `{parent}`" for parent in inputs(spec)]
     return "## Lineage\n\n" + "\n".join(lines)
 

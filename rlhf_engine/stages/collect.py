@@ -35,9 +35,7 @@ class CollectStage:
         self._respondent = Respondent(self._roles, spec.collect.sampling, place)
         judge = spec.reward
         self._judges = {
-            source: make_scorer(
-                source, self._roles, place.home, spec.collect.sampling.batch_size, place.report.say
-            )
+            source: make_scorer(source, self._roles, place.home, place.sizes, place.report.say)
             for source in (judge.score, *judge.gold)
         }
         self.total_steps = -(-len(self._questions) // spec.collect.prompts_per_step)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.spec import Ppo
 from rlhf_engine.model.roles import Roles
 from rlhf_engine.rl.advantages import dr_grpo, gae, grpo, rloo
@@ -64,7 +65,13 @@ class Blocks:
     """
 
     def __init__(
-        self, answers: Sequence[Answer], spec: Ppo, seed: int, step: int, roles: Roles
+        self,
+        answers: Sequence[Answer],
+        spec: Ppo,
+        seed: int,
+        step: int,
+        roles: Roles,
+        sizes: Sizes,
     ) -> None:
         self._prompts = [answer.question.ids for answer in answers]
         self._responses = [answer.response.tokens for answer in answers]
@@ -72,21 +79,28 @@ class Blocks:
         self._seed = seed
         self._step = step
         self._roles = roles
+        self._sizes = sizes
         self._lengths = [
             len(p) + len(r) for p, r in zip(self._prompts, self._responses, strict=True)
         ]
 
-    def minibatches(self, epoch: int) -> list[list[Pack]]:
-        """Shuffled minibatches of one epoch, each as its micro-batches."""
+    @property
+    def updates_before(self) -> int:
+        """Optimiser updates in the steps before this one."""
+        return (self._step - 1) * self._spec.epochs * self._spec.minibatches
+
+    def minibatches(self, epoch: int) -> list[list[int]]:
+        """Shuffled minibatches of one epoch, each as its rows."""
         rows = permutation(self._seed, f"minibatch-{epoch}", self._step, len(self._prompts))
         size = len(rows) // self._spec.minibatches
-        return [self._micro(rows[i : i + size]) for i in range(0, len(rows), size)]
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
 
-    def _micro(self, rows: list[int]) -> list[Pack]:
+    def packs(self, rows: list[int]) -> list[Pack]:
+        """A minibatch as the micro-batches that fit into memory now."""
         base = self._roles.base
         return [
             pack(self._prompts, self._responses, group, base.pad_id, self._roles.device)
-            for group in micro_batches(self._lengths, rows, self._spec.micro_batch_size)
+            for group in micro_batches(self._lengths, rows, self._sizes.micro_batch)
         ]
 
 

@@ -60,13 +60,14 @@ class RewardStage:
     def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:
         batches = self._spec.reward.batches
         rows = batch_indices(step, batches.batch_size, len(self._train), self._spec.seed)
-        metrics = self._pass([self._train[row] for row in rows], train=True)
+        with self._optimizer.accumulating():
+            metrics = self._pass([self._train[row] for row in rows], train=True)
         lr = knobs["lr"] * schedule_factor(self._spec.reward.optimizer, step, self.total_steps)
         metrics["grad_norm"] = self._optimizer.update(lr, knobs["max_grad_norm"])
         metrics["lr"] = lr
         if self._held_out and due(batches.eval_every, step, self.total_steps):
             with self._place.report.atomic():
-                held_out = self._pass(self._held_out, train=False)
+                held_out = self._place.sizes.fit(lambda: self._pass(self._held_out, train=False))
             metrics |= {f"eval_{name}": value for name, value in held_out.items()}
         return StepRecord(metrics)
 
@@ -77,7 +78,7 @@ class RewardStage:
         loss = correct = margin = 0.0
         phase = self._place.report.phase("train" if train else "evaluate", len(batch), "pairs")
         with phase as progress, torch.set_grad_enabled(train):
-            size = reward.batches.micro_batch_size
+            size = self._place.sizes.micro_batch
             for done, rows in enumerate(micro_batches(lengths, range(len(batch)), size)):
                 chosen, rejected = self._scores([batch[row] for row in rows])
                 part = reward_loss(

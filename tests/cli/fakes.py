@@ -96,7 +96,7 @@ def write_steps(store: StoreWriter, run: RunDir, first: int, last: int) -> None:
     for step in range(first, last + 1):
         with store.transaction():
             nan = float("nan") if step == 2 else 0.5
-            store.step(step, {"score": 0.25 * step, "kl": float(step), "gold": nan}, knobs, {}, {})
+            store.step(step, {"score": 0.25 * step, "kl": float(step), "gold": nan}, knobs, {})
             sample = Sample("train", f"p{step}", "Say hi", f"hi \x1b]2;{step}\x07", True, score=1.0)
             store.samples(step, [sample])
 
@@ -125,9 +125,9 @@ def evaluated_run(home: Path) -> RunDir:
     reward = make_run(home, reward_text)
     store = StoreWriter(reward.store)
     store.start_session(None)
-    store.step(1, {"accuracy": 0.7, "eval_accuracy": 0.6}, {}, {}, {})
-    store.step(2, {"accuracy": 0.9, "eval_accuracy": 0.8125}, {}, {}, {})
-    store.step(3, {"accuracy": 0.9}, {}, {}, {})
+    store.step(1, {"accuracy": 0.7, "eval_accuracy": 0.6}, {}, {})
+    store.step(2, {"accuracy": 0.9, "eval_accuracy": 0.8125}, {}, {})
+    store.step(3, {"accuracy": 0.9}, {}, {})
     store.end_session("done")
     store.close()
     judge = {"score": f"run:{reward.id}", "gold": ["rule:vowels"]}

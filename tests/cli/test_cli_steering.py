@@ -146,3 +146,53 @@ def test_resume_says_where_to_look_when_no_engine_comes(
     result = workbench("resume", run.id)
     assert result.exit_code == 1
     assert str(run.log) in result.stderr
+
+
+def test_rollback_prints_the_step_or_the_refusal(home: Path, workbench: Workbench) -> None:
+    run = make_run(home)
+    with FakeEngine(run):
+        result = workbench("rollback", run.id, "2", "--wait")
+    reader = StoreReader.open(run.store)
+    assert reader is not None
+    (row,) = reader.commands()
+    assert (row.kind, row.body, result.stdout) == ("rollback", {"step": 2}, f"{row.step}\n")
+    other = make_run(home)
+    with FakeEngine(other, answers=lambda command: "it can go back to 0, 5"):
+        result = workbench("rollback", other.id, "2", "--wait")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "it can go back to 0, 5" in result.stderr
+
+
+def test_a_finished_run_is_forked_instead_of_rolled_back(home: Path, workbench: Workbench) -> None:
+    run = finished_run(home)
+    result = workbench("rollback", run.id, "2")
+    assert result.exit_code == 1
+    assert f"workbench fork {run.id} --step 2" in result.stderr
+    assert inbox.pending(run.inbox) == []
+    assert workbench("rollback", run.id, "-1").exit_code == 2
+    assert workbench("rollback", "nowhere", "1").exit_code == 3
+
+
+def test_rollback_starts_a_run_that_failed(
+    home: Path, workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finished_run(home, "failed")
+    engine = FakeEngine(run)
+    monkeypatch.setattr("rlhf_engine.runs.launch.start_engine", lambda run: engine.__enter__())
+    try:
+        result = workbench("rollback", run.id, "2", "--wait")
+    finally:
+        engine.end()
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("verb", [["fork", "--step", "4"], ["fork"]])
+def test_a_run_without_checkpoints_cannot_be_forked(
+    home: Path, workbench: Workbench, verb: list[str]
+) -> None:
+    run = finished_run(home)
+    result = workbench(verb[0], run.id, *verb[1:])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "has no checkpoint" in result.stderr
+    assert workbench("fork", "nowhere").exit_code == 3
+    assert workbench("replay", "nowhere").exit_code == 3

@@ -17,8 +17,6 @@ from rlhf_engine.runs.reader import StepRow, StoreReader
 from rlhf_engine.runs.state import RunState, run_state
 
 PATIENCE = 300.0
-# What a clock measures differs between two runs that are otherwise equal.
-CLOCKED = ("seconds", "tokens_per_second")
 
 
 class Lab:
@@ -75,12 +73,13 @@ class Lab:
         with reader:
             return reader.steps()
 
-    def figures(self, run: RunDir) -> list[tuple[int, dict[str, float], dict[str, float]]]:
-        """Step, metrics without clocks, knobs: what must repeat bit for bit."""
-        return [
-            (row.step, {k: v for k, v in row.metrics.items() if k not in CLOCKED}, row.knobs)
-            for row in self.steps(run)
-        ]
+    def figures(self, run: RunDir) -> dict[int, dict[str, float]]:
+        """Metrics and knobs of each step but for clocks: what must repeat bit for bit."""
+        return {row.step: row.repeatable() for row in self.steps(run)}
+
+    def weights(self, run: RunDir) -> bytes:
+        """The trained adapter that a run has left."""
+        return (run.output / "adapter_model.safetensors").read_bytes()
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ import time
 import pytest
 
 from rlhf_engine.runs import inbox
+from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.launch import start_engine
+from rlhf_engine.runs.lineage import replay
 from rlhf_engine.runs.reader import StoreReader
 from rlhf_engine.runs.state import run_state
-from tests.engine.conftest import CLOCKED, Lab
+from tests.engine.conftest import Lab
 
 STEPS = 40
 
@@ -28,9 +30,8 @@ def kill_and_resume(lab: Lab, kills: int, seed: int, *overrides: str) -> None:
         if run_state(run).ended:
             break
         lab.kill(run)
-        for row in lab.steps(run):
-            figures = {k: v for k, v in row.metrics.items() if k not in CLOCKED}
-            assert committed.setdefault(row.step, figures) == figures, f"step {row.step} changed"
+        for step, figures in lab.figures(run).items():
+            assert committed.setdefault(step, figures) == figures, f"step {step} changed"
         if run_state(run).word == "done":
             break
         start_engine(run)
@@ -45,16 +46,32 @@ def kill_and_resume(lab: Lab, kills: int, seed: int, *overrides: str) -> None:
     applied = [c for c in sent if commands[c].state == "applied"]
     assert [change.command_id for change in changes] == applied, "in order, once each"
     assert [change.step for change in changes] == [commands[c].step for c in applied]
-    final = {row.step: row for row in lab.steps(run)}
+    final = lab.figures(run)
     for step, figures in committed.items():
-        assert figures.items() <= final[step].metrics.items(), f"step {step} was lost"
+        assert figures == final[step], f"step {step} was lost"
+
+    undisturbed = replay(run)
+    assert lab.ended(undisturbed).word == "done", run_state(undisturbed).detail
+    assert lab.figures(undisturbed) == final
+    assert lab.weights(undisturbed) == lab.weights(run)
+    for original, repeated in zip(history(run), history(undisturbed), strict=True):
+        assert original == repeated, "the knobs' history has no hole"
+
+
+def history(run: RunDir) -> list[tuple[int, str, float | None, float]]:
+    """Every live change of a knob, whoever made it."""
+    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
+        return [(row.step, row.name, row.old, row.new) for row in reader.knobs()]
 
 
 def test_three_kills(lab: Lab) -> None:
-    kill_and_resume(lab, 3, seed=0)
+    adaptive = ("ppo.kl.controller=adaptive", "ppo.kl.horizon=200")
+    kill_and_resume(lab, 3, 0, "ppo.advantage=rloo", *adaptive)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_ten_kills(lab: Lab, seed: int) -> None:
-    kill_and_resume(lab, 10, seed, "ppo.kl.controller=adaptive", "ppo.kl.horizon=200")
+@pytest.mark.parametrize("advantage", ["gae", "rloo"])
+def test_ten_kills(lab: Lab, seed: int, advantage: str) -> None:
+    adaptive = ("ppo.kl.controller=adaptive", "ppo.kl.horizon=200")
+    kill_and_resume(lab, 10, seed, f"ppo.advantage={advantage}", *adaptive)

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from rlhf_engine.checkpoint import saved
 from rlhf_engine.runs import inbox
+from rlhf_engine.runs.checkpoints import saved
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.launch import start_engine
 from rlhf_engine.runs.reader import StoreReader

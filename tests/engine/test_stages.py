@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.launch import start_engine
+from rlhf_engine.runs.lineage import replay
 from rlhf_engine.runs.reader import StoreReader
 from rlhf_engine.runs.state import run_state
 from tests.engine.conftest import Lab
@@ -117,19 +119,22 @@ def pipeline(tmp_path: Path) -> Path:
 def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
     lab: Lab, pipeline: Path
 ) -> None:
-    """The whole chain twice: once in peace, once with every engine killed at random moments."""
-    calm = lab.start_all(pipeline, name="calm")
-    for run in calm:
-        assert lab.ended(run).word == "done", run_state(run).detail
+    """The whole chain, steered and with every engine killed at random moments; each run is then
+    replayed in peace."""
     chance = random.Random(0)
     harried = lab.start_all(pipeline, name="harried")
     for run in harried:
         harry(lab, run, chance)
         assert run_state(run).word == "done", run_state(run).detail
-    for a, b in zip(calm, harried, strict=True):
-        assert lab.figures(a) == lab.figures(b), a.id
+    for run in harried:
+        calm = replay(run)
+        assert lab.ended(calm).word == "done", run_state(calm).detail
+        assert lab.figures(calm) == lab.figures(run), run.id
+        if run.checkpoints.exists() and any(run.checkpoints.iterdir()):
+            assert lab.weights(calm) == lab.weights(run), run.id
+            assert calm.spec().changes, f"{run.id} was not steered"
 
-    sft, collect, reward, ppo, evaluate = calm
+    sft, collect, reward, ppo, evaluate = harried
     losses = [row.metrics["loss"] for row in lab.steps(sft)]
     assert losses[-1] < losses[0] - 0.3
     assert "eval_loss" in lab.steps(sft)[-1].metrics
@@ -151,9 +156,12 @@ def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
 
 
 def harry(lab: Lab, run: RunDir, chance: random.Random) -> None:
-    """Kill a run twice at random moments of its work, and resume it."""
+    """Change a knob and kill a run, twice, at random moments of its work, and resume it."""
+    other = {"ppo": ("kl_coef", 0.1), "collect": ("temperature", 1), "evaluate": ("temperature", 1)}
+    knob, most = other.get(run.spec().stage, ("lr", 0.01))
     for _ in range(2):
         lab.until(lambda: run_state(run).ended or run_state(run).word == "running", "work")
+        inbox.send(run.inbox, "set", {"knob": knob, "value": most * chance.uniform(0.5, 1.0)})
         time.sleep(chance.uniform(3.0, 9.0))
         if run_state(run).ended:
             break

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.job.knobs import find_knob, knob_values, knobs_of
+from rlhf_engine.job.knobs import (
+    check_change,
+    find_knob,
+    knob_values,
+    knobs_of,
+    planned_changes,
+)
 from rlhf_engine.job.presets import load_preset, preset_files, stage_links
 from rlhf_engine.job.section import Section
 from rlhf_engine.job.spec import STAGES, PpoSpec, inputs
@@ -125,10 +131,46 @@ def test_knobs_are_the_live_fields_with_bounds_units_and_help(file: Path) -> Non
         find_knob(PpoSpec, "kl_cof")
 
 
-@given(st.one_of(st.floats(), st.integers(), st.text(), st.none(), st.lists(st.integers())))
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (
+            "{step = 2, knob = 'kl_coef', value = 11}",
+            r"changes\.1: kl_coef = 11.*0 <= kl_coef <= 10",
+        ),
+        ("{step = 2, knob = 'kl_cof', value = 1}", r"changes\.1: 'kl_cof'.*mean 'kl_coef'"),
+        ("{step = 0, knob = 'kl_coef', value = 1}", r"changes\.1\.step: .*greater.* 1, not 0"),
+        ("{step = 2, knob = 'kl_coef', value = true}", r"changes\.1\.value: .*number, not True"),
+        ("{step = 2, knob = 'kl_coef', val = 1}", r"changes\.1\.val: unknown.*mean 'value'"),
+        ("{step = 2, knob = 'kl_coef'}", r"changes\.1\.value: missing"),
+    ],
+)
+def test_a_planned_change_is_judged_like_a_live_one_and_named_by_its_place(
+    file: Path, entry: str, says: str
+) -> None:
+    good = "{step = 5, knob = 'ppo.kl.coef', value = 1}"
+    with pytest.raises(SpecError, match=rf"mine\.toml: {says}"):
+        load_preset(str(file), [f"changes=[{good}, {entry}]"])
+    (spec,) = load_preset(str(file), [f"changes=[{good}]"]).stages
+    assert planned_changes(spec) == {5: [("kl_coef", 1.0)]}
+
+
+def test_only_the_fork_command_makes_a_fork(file: Path) -> None:
+    file.write_text(PPO + "[fork]\nrun = 'x'\nstep = 3\n")
+    with pytest.raises(SpecError, match="fork: is written by `workbench fork"):
+        load_preset(str(file))
+
+
+@given(
+    st.one_of(
+        *(st.floats(), st.integers(), st.booleans(), st.text(), st.none()),
+        st.lists(st.integers()),
+    )
+)
 def test_a_knob_takes_numbers_inside_its_bounds_and_nothing_else(value: object) -> None:
     knob = knobs_of(PpoSpec)["kl_coef"]
-    fits = isinstance(value, int | float) and 0 <= value <= 10
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = number and 0 <= value <= 10  # type: ignore[operator]
     if fits or (isinstance(value, str) and _number(value)):
         assert 0 <= knob.parse(value) <= 10
     else:
@@ -147,3 +189,20 @@ def test_inputs_are_the_runs_that_a_spec_reads(file: Path) -> None:
     overrides = ["policy=run:a", "reward.score=run:b", 'reward.gold=["run:a", "rule:x"]']
     (spec,) = load_preset(str(file), overrides).stages
     assert inputs(spec) == ["a", "b"]
+
+
+def test_conversations_beside_ppo_are_read_and_must_be_there_to_be_weighted(file: Path) -> None:
+    with pytest.raises(SpecError, match=r"ppo\.ptx: coef > 0 needs .* ppo\.ptx\.data\.path"):
+        load_preset(str(file), ["ppo.ptx_coef=0.5"])
+    path = "ppo.ptx.data.path=run:talks"
+    spec = load_preset(str(file), [path, "ppo.ptx_coef=0.5"]).stages[0]
+    assert inputs(spec) == ["talks"]
+    pipeline = load_preset("hh", ["ppo:ppo.ptx.data.path=stage:sft"])
+    assert [stage_links(s).count("sft") for s in pipeline.stages if s.stage == "ppo"] == [2]
+
+    plain = load_preset(str(file)).stages[0]
+    knob = find_knob(type(plain), "ptx_coef")
+    check_change(spec, knob, 2.0)
+    check_change(plain, knob, 0.0)
+    with pytest.raises(SpecError, match=r"^ptx_coef = 2: coef > 0 needs"):
+        check_change(plain, knob, 2.0)

@@ -60,6 +60,8 @@ class Verbs(click.Group):
             # What Python flushes at its exit must not meet the closed pipe once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
+        except OSError as error:
+            raise Problem(str(error)) from None
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 

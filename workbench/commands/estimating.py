@@ -13,7 +13,7 @@ from rlhf_engine.job.estimate import Estimate
 from rlhf_engine.job.estimate import estimate as estimated
 from rlhf_engine.job.footprint import Device, Shape
 from rlhf_engine.job.presets import Preset
-from rlhf_engine.job.remedies import Remedy, remedies
+from rlhf_engine.job.remedies import COUNT, Saving, savings
 from workbench.commands import common
 from workbench.commands.common import Problem, Unusable, emit, json_option, set_option
 from workbench.commands.engine import write_specs
@@ -24,7 +24,6 @@ from workbench.doctor import free_memory
 MIB = 2**20
 # From here on a table is in GiB: its small parts still show.
 LARGE = 8 * GIB
-SHOWN_REMEDIES = 3
 
 
 @click.command()
@@ -43,7 +42,7 @@ def estimate(home: Path, preset: str, overrides: tuple[str, ...], as_json: bool)
         shape, device = Shape(**answer["shape"]), Device(**answer["device"])
         found = estimated(spec, shape, device)
         free = free_memory(answer["on"])
-        cheaper = remedies(spec, shape, device)
+        cheaper = savings(spec, shape, device)
         if as_json:
             emit(_record(spec.name, answer["on"], found, free, cheaper))
         else:
@@ -72,7 +71,7 @@ def _numbers(home: Path, preset: Preset) -> list[dict[str, Any]]:
 
 
 def _record(
-    stage: str, on: str, found: Estimate, free: int, cheaper: list[Remedy]
+    stage: str, on: str, found: Estimate, free: int, cheaper: list[Saving]
 ) -> dict[str, Any]:
     return {
         "stage": stage,
@@ -80,11 +79,11 @@ def _record(
         "phases": {phase.name: dict(phase.parts) for phase in found.phases},
         "peak": {"phase": found.peak.name, "bytes": found.peak.bytes},
         "free": free,
-        "remedies": [vars(remedy) for remedy in cheaper],
+        "savings": [vars(saving) for saving in cheaper],
     }
 
 
-def _show(stage: str, on: str, found: Estimate, free: int, cheaper: list[Remedy]) -> None:
+def _show(stage: str, on: str, found: Estimate, free: int, cheaper: list[Saving]) -> None:
     peak = found.peak
     unit, name, digits = (GIB, "GiB", 2) if peak.bytes >= LARGE else (MIB, "MiB", None)
 
@@ -101,7 +100,6 @@ def _show(stage: str, on: str, found: Estimate, free: int, cheaper: list[Remedy]
         click.echo(f"  {line}")
     if peak.bytes > free and cheaper:
         click.echo("  It does not fit. Cheapest changes:")
-        for remedy in cheaper[:SHOWN_REMEDIES]:
-            saved = gib(remedy.saves)
-            click.echo(f"    --set {remedy.change}  saves {saved}, costs {remedy.costs}")
+        for saving in cheaper[:COUNT]:
+            click.echo(f"    --set {saving.setting}  {saving.price}, saves {gib(saving.bytes)}")
     click.echo()

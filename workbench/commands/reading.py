@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rlhf_engine.job.spec import inputs
+from rlhf_engine.job.spec import Spec, inputs
 from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs, find_run
 from rlhf_engine.runs.reader import CheckpointRow, Session, StoreReader
 from rlhf_engine.runs.state import RunState, run_state
@@ -120,6 +120,7 @@ def _lines(run: RunDir, record: dict[str, Any]) -> list[tuple[str, str]]:
         ("stage", f"{record['stage']}, step {_steps(state) or 0}"),
         ("state", f"{state.word}{': ' + doing if doing else ''}"),
         ("sessions", _sessions(record["sessions"])),
+        ("fork", _fork(run.spec())),
         ("reads", ", ".join(_parent(run, parent) for parent in record["reads"])),
         ("figures", key_figures(now.last, limit=20, between=", ")),
         ("knobs", knobs),
@@ -139,11 +140,16 @@ def _parent(run: RunDir, parent: str) -> str:
         return f"{parent} (gone)"
 
 
+def _fork(spec: Spec) -> str:
+    return f"of {spec.fork.run} after step {spec.fork.step}" if spec.fork else ""
+
+
 def _sessions(sessions: list[dict[str, Any]]) -> str:
     if not sessions:
         return ""
     last = sessions[-1]
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last["started"]))
     resumed = last["resumed_from_step"]
-    again = f", resumed from step {resumed}" if resumed is not None else ""
+    how = {"rollback": "rolled back to", "fork": "forked after"}.get(last["began"], "resumed from")
+    again = f", {how} step {resumed}" if resumed is not None else ""
     return f"{len(sessions)}; the last one since {started} on {last['host']}{again}"

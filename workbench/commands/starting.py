@@ -1,11 +1,13 @@
 """Verbs that start runs: `run` and `presets`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from rlhf_engine.job.presets import Preset, load_preset, preset_files
 from rlhf_engine.runs import launch
+from rlhf_engine.runs.directory import RunDir
 from workbench.commands.common import FAILED, emit, json_option, say, set_option, with_home
 from workbench.commands.follow import follow, tell_failures
 from workbench.commands.text import paragraph, terminal_width
@@ -41,7 +43,11 @@ def run(
     this terminal: come back with `workbench attach RUN`.
     """
     chosen = ready_preset(home, preset, overrides, name)
-    runs = launch.launch(home, chosen, name)
+    tell_started(ctx, launch.launch(home, chosen, name), wait)
+
+
+def tell_started(ctx: click.Context, runs: Sequence[RunDir], wait: bool) -> None:
+    """Print the ids of new runs; show their progress until all have ended if asked to."""
     for started in runs:
         click.echo(started.id)
     if not wait:

@@ -1,4 +1,4 @@
-"""Verbs that steer a run: set, pause, resume, checkpoint, stop."""
+"""Verbs that steer a run: set, pause, resume, checkpoint, rollback, stop."""
 
 import time
 from typing import Any
@@ -85,6 +85,32 @@ def set_(run: RunDir, knob: str, value: str, wait: bool) -> None:
         click.echo(step)
 
 
+@click.command()
+@with_run
+@click.argument("step", type=click.IntRange(min=0))
+@wait_option
+def rollback(run: RunDir, step: int, wait: bool) -> None:
+    """Go back to an earlier step; what came after it becomes history.
+
+    A run that has stopped, failed or was lost is started again for it.
+    """
+    state = run_state(run)
+    if state.word == "done":
+        raise Problem(
+            f"{run.id} is done and stays as it is; go on from step {step} in a run of its own: "
+            f"workbench fork {run.id} --step {step}"
+        )
+    command_id = post(run, "rollback", {"step": step})
+    if state.resumable:
+        _start_again(run)
+    if not wait:
+        say(f"sent: rollback of {run.id} to step {step}")
+        return
+    at = answer(run, command_id).step
+    say(f"{run.id} goes on from step {at}")
+    click.echo(at)
+
+
 def _plain(run: RunDir, kind: Kind, wait: bool) -> None:
     ready(run)
     command_id = post(run, kind)
@@ -130,16 +156,20 @@ def resume(run: RunDir, wait: bool) -> None:
     if not run_state(run).resumable:
         _plain(run, "resume", wait)
         return
+    _start_again(run)
+    step = _resumed_from(run) if wait else None
+    say(f"{run.id} goes on from {'its last checkpoint' if step is None else f'step {step}'}")
+    if step is not None:
+        click.echo(step)
+
+
+def _start_again(run: RunDir) -> None:
     launch.start_engine(run)
     end = time.monotonic() + STARTING_SECONDS
     while not is_held(run.lock):
         if time.monotonic() > end:
             raise Problem(f"the engine of {run.id} did not start; see {run.log}")
         time.sleep(POLL_SECONDS)
-    step = _resumed_from(run) if wait else None
-    say(f"{run.id} goes on from {'its last checkpoint' if step is None else f'step {step}'}")
-    if step is not None:
-        click.echo(step)
 
 
 def _resumed_from(run: RunDir) -> int:

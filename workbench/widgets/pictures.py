@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
+from rlhf_engine.runs.reader import Session
 from workbench.feed import Snapshot
 from workbench.format import exact, short
 from workbench.widgets.chart import Hue, Line, Marker, Picture
@@ -154,10 +155,10 @@ def _markers(snapshot: Snapshot, time: bool, start: float) -> list[Marker]:
     found = [
         Marker(row.time - start if time else row.step, _named(row.name, row.new), Hue.KNOB)
         for row in snapshot.changes
-        if row.source == "command"
+        if row.source in ("command", "schedule")
     ]
     found += [
-        Marker(s.started - start if time else s.resumed_from_step, "resumed", Hue.EVENT)
+        Marker(s.started - start if time else s.resumed_from_step, _began(s), Hue.EVENT)
         for s in snapshot.sessions
         if s.resumed_from_step
     ]
@@ -166,6 +167,10 @@ def _markers(snapshot: Snapshot, time: bool, start: float) -> list[Marker]:
         for row in snapshot.checkpoints
     ]
     return found
+
+
+def _began(session: Session) -> str:
+    return {"rollback": "rolled back", "fork": "forked"}.get(session.began, "resumed")
 
 
 def _named(name: str, value: float) -> str:

@@ -129,6 +129,8 @@ def _first_step_with(command: Command, snapshot: Snapshot) -> int:
 
 def what(kind: str, body: dict[str, object]) -> str:
     """A command in words: `kl_coef 0.1`, `pause`."""
+    if kind == "rollback":
+        return f"rollback to step {body.get('step')}"
     if kind != "set":
         return kind
     value = body.get("value")

@@ -30,11 +30,11 @@ def test_every_knob_is_marked_live_with_bounds_unit_and_help() -> None:
     assert fields["ppo.kl.estimator"].choices == ("k1", "k2", "k3")
 
 
-def test_the_form_offers_every_field_of_every_stage_but_its_name_and_kind() -> None:
+def test_the_form_offers_every_field_but_name_kind_and_fork() -> None:
     for model in STAGES.values():
         keys = {item.key for item in form_fields(model)}
         tops = {key.split(".")[0] for key in keys}
-        assert tops == set(model.model_fields) - {"name", "stage"}
+        assert tops == set(model.model_fields) - {"name", "stage", "fork"}
 
 
 def test_untouched_form_is_the_preset(home: Path) -> None:

@@ -1,0 +1,86 @@
+"""QLoRA: the gradients of every stage on an NF4 base are those of the dequantized base."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from torch import Tensor
+
+from rlhf_engine.job.sections import Model
+from rlhf_engine.model.base import Source, load_base
+from tests.stages.inputs import Inputs, inputs_on, make_inputs, make_spec, plain_model, run
+
+NF4 = {"quantization": "nf4"}
+SHARED_UNMERGED: dict[str, Any] = {"value": "shared", "sampling": {"merge": False}}
+# Nothing is clipped, so that every update has a gradient.
+LOOSE: dict[str, Any] = {"clip": 5.0, "value_clip": 50.0}
+
+
+def dequantized(inputs: Inputs, folder: Path, *, double: bool) -> Inputs:
+    """The same adapters on a plain base that holds the values of the NF4 base."""
+    spec = Model.model_validate({"dtype": "fp32", "double_quant": double, **NF4})
+    quantized = load_base(Source(str(inputs.base), None), spec, torch.device("cpu"))
+    plain = plain_model(inputs.base, head=False)
+    layers = dict(plain.named_modules())
+    found = 0
+    for name, module in quantized.model.named_modules():
+        weight = getattr(module, "weight", None)
+        if type(weight).__name__ == "Params4bit":
+            layers[name].weight.data.copy_(dequantize_4bit(weight.data, weight.quant_state))
+            found += 1
+    assert found == 14, "every linear layer of two Llama blocks is in 4 bits"
+    plain.save_pretrained(folder / "base")
+    quantized.tokenizer.save_pretrained(folder / "base")
+    return inputs_on(folder / "base", folder)
+
+
+def gradients(
+    stage: str, inputs: Inputs, home: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
+) -> list[Tensor]:
+    """Each update's gradients of each group, before they are shortened, over two steps.
+
+    Evaluations and rollouts stand before, between and after the updates.
+    """
+    seen: list[Tensor] = []
+    shorten = torch.nn.utils.clip_grad_norm_
+
+    def spy(group: list[torch.nn.Parameter], longest: float) -> Tensor:
+        seen.append(torch.cat([p.grad.flatten().clone() for p in group if p.grad is not None]))
+        return shorten(group, longest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.utils, "clip_grad_norm_", spy)
+        home.mkdir()
+        run(make_spec(stage, inputs, eval_rows=2, **changes), home)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "double"),
+    [
+        ("sft", {}, True),
+        ("reward", {}, True),
+        ("ppo", {"eval_every": 1, **LOOSE}, True),
+        ("ppo", {"eval_every": 1, **LOOSE, **SHARED_UNMERGED}, False),
+    ],
+)
+def test_gradients_equal_those_of_a_dequantized_base(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    changes: dict[str, Any],
+    double: bool,
+) -> None:
+    inputs = make_inputs(tmp_path)
+    (tmp_path / "plain").mkdir()
+    plain = dequantized(inputs, tmp_path / "plain", double=double)
+    model = {**NF4, "double_quant": double}
+    ours = gradients(stage, inputs, tmp_path / "a", monkeypatch, model=model, **changes)
+    theirs = gradients(stage, plain, tmp_path / "b", monkeypatch, **changes)
+    assert len(ours) == len(theirs) >= 2
+    for a, b in zip(ours, theirs, strict=True):
+        assert len(a) == len(b)
+        assert b.norm() > 0
+        assert (a - b).norm() <= 1e-3 * b.norm()
