@@ -34,8 +34,8 @@ class Shape:
     an evaluation. `stored_bytes` is what a parameter takes in the model's files.
 
     `saved` says what a forward pass with eager attention keeps for its backward pass, by the
-    number format of the products: bytes for each token, and for each pair of tokens of one
-    sequence.
+    number format of the products: bytes in any case, for each token, and for each pair of tokens
+    of one sequence.
     """
 
     linear: int
@@ -179,12 +179,13 @@ class Footprint:
         checkpointing each layer keeps its input, and one at a time all the rest.
         """
         shape = self.shape
-        token, pair = shape.saved["fp32" if self.wide == FP32 else "bf16"]
+        always, token, pair = shape.saved["fp32" if self.wide == FP32 else "bf16"]
         if self._eager:
-            kept = block.tokens * token + block.sequences * block.length**2 * pair
+            kept = always + block.tokens * token + block.sequences * block.length**2 * pair
         else:
             repeated = 2 * (shape.queries - shape.keys) * self.wide
-            kept = block.tokens * (token + shape.layers * (shape.heads * FP32 - repeated))
+            fused = token + shape.layers * (shape.heads * FP32 - repeated)
+            kept = always + block.tokens * fused
         if self.model.gradient_checkpointing:
             inputs = block.tokens * shape.layers * shape.hidden * self.wide
             return inputs + kept // shape.layers

@@ -18,8 +18,9 @@ from rlhf_engine.job.sections import Lora, Model
 from rlhf_engine.model.base import DTYPES, Base
 from rlhf_engine.model.roles import Roles
 
-# Tokens of the shorter sequence that is passed through a model without storage.
-LENGTH = 64
+# What is passed through a model without storage: several sequences, since a single one takes other
+# ways through torch; and the tokens of the shortest.
+SEQUENCES, LENGTH = 4, 64
 INPUTS = ("input_ids", "attention_mask")
 
 
@@ -120,24 +121,26 @@ def _roles(model: Any, adapters: Mapping[str, Lora]) -> Roles:
     return roles
 
 
-def _saved(config: Any, spec: Model, dtype: str, lora: Lora | None) -> tuple[int, int]:
-    """Bytes kept for the backward pass: for each token, and for each pair of a sequence's tokens.
+def _saved(config: Any, spec: Model, dtype: str, lora: Lora | None) -> tuple[int, int, int]:
+    """Bytes kept for the backward pass: always, for each token, for each pair of tokens.
 
-    Two lengths give the two unknowns of a * length + b * length^2.
+    Three lengths n give the three unknowns of a + b * n + c * n^2.
     """
     if lora is None:
-        return 0, 0
+        return 0, 0, 0
     with torch.device("meta"):
         model = _hollow(config, spec, DTYPES[dtype]).eval().requires_grad_(False)
         roles = _roles(model, {"policy": lora})
         roles.freeze("policy")
-        short, long = (_kept(roles, length) for length in (LENGTH, 2 * LENGTH))
-    pair = (long - 2 * short) // (2 * LENGTH**2)
-    return short // LENGTH - pair * LENGTH, pair
+        one, two, three = (_kept(roles, n * LENGTH) for n in (1, 2, 3))
+    pair = (three - 2 * two + one) // (2 * LENGTH**2)
+    token = (two - one) // LENGTH - 3 * LENGTH * pair
+    always = one - token * LENGTH - pair * LENGTH**2
+    return always, token // SEQUENCES, pair // SEQUENCES
 
 
 def _kept(roles: Roles, length: int) -> int:
-    """Bytes of the tensors that autograd keeps of one sequence, weights left out."""
+    """Bytes of the tensors that autograd keeps of a few sequences, weights left out."""
     frozen = {_storage(parameter) for parameter in roles.base.model.parameters()}
     kept: dict[int, int] = {}
 
@@ -147,7 +150,7 @@ def _kept(roles: Roles, length: int) -> int:
         return tensor
 
     # With a mask, transformers asks nothing of the positions, which have no values here.
-    inputs = {name: torch.zeros((1, length), dtype=torch.long) for name in INPUTS}
+    inputs = {name: torch.zeros((SEQUENCES, length), dtype=torch.long) for name in INPUTS}
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, roles.using("policy"):
         output = roles.backbone(**inputs, use_cache=False)
