@@ -17,6 +17,7 @@ from rlhf_engine.fitting import out_of_memory
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.remedies import remedies
 from rlhf_engine.job.spec import Spec
+from rlhf_engine.memory import compact_heap
 from rlhf_engine.progress import log
 from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after
 from rlhf_engine.runs.directory import RunDir, RunNotFound
@@ -168,4 +169,5 @@ def _explained(fault: Exception, run: RunDir) -> str:
 
 
 if __name__ == "__main__":
+    compact_heap()
     sys.exit(main())

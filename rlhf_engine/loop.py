@@ -142,14 +142,14 @@ class Loop:
 
         def attempt() -> StepRecord:
             seed_libraries(self._spec.seed, step)
-            self._report.take_seconds()
+            self._report.forget()
             return self._stage.step(step, knobs)
 
         try:
             with self._report.interruptible():
                 record = self._sizes.fit(attempt)
         except Interrupted:
-            self._report.take_seconds()
+            self._report.forget()
             return
         seconds = time.perf_counter() - start
         self._commit(step, record, knobs, seconds)
@@ -164,7 +164,8 @@ class Loop:
         metrics = {**record.metrics, "seconds": seconds}
         strange = [name for name, value in metrics.items() if not math.isfinite(value)]
         with self._store.transaction():
-            self._store.step(step, metrics, knobs, self._report.take_seconds())
+            phases, memory = self._report.take_seconds(), self._report.take_memory()
+            self._store.step(step, metrics, knobs, phases, memory)
             self._store.samples(step, record.samples)
             for warning in record.warnings:
                 self._store.event(step, "warn", warning.kind, warning.text)
@@ -240,7 +241,7 @@ class Loop:
             values = {"stage": state.values, **self._desk.state()}
             size = checkpoint.save(self._run.checkpoints, self._done, State(state.tensors, values))
             gone = checkpoints.prune(self._run.checkpoints, keep, spare)
-        self._report.take_seconds()
+        self._report.forget()
         folder = checkpoints.folder_of(self._run.checkpoints, self._done)
         with self._store.transaction():
             self._store.checkpoint(self._done, str(folder), size)

@@ -1,5 +1,6 @@
 """Setting up torch and the stage of a run, and handing both to the loop."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.loop import Loop
+from rlhf_engine.memory import peak_memory
 from rlhf_engine.optimizer import check_eight_bit
 from rlhf_engine.progress import Reporter
 from rlhf_engine.ranks import join
@@ -40,9 +42,10 @@ def work(
     ranks = join()
     # Processes that work in step can pause and stop at step boundaries only.
     interrupts = desk.interrupts if ranks.size == 1 else lambda: False
-    report = Reporter(store, interrupts)
+    report = Reporter(store, interrupts, peak_memory(device))
     sizes = Sizes(spec, store, report, ranks)
-    build = _builder(spec, Workplace(run.home, run.id, torch.device(device), report, sizes, ranks))
+    place = Workplace(run.home, run.id, torch.device(device), report, sizes, ranks)
+    build = _builder(spec, place, store)
     loop = Loop(run, spec, store, desk, report, sizes)
     if ranks.size == 1:
         return loop.run(build, found)
@@ -57,17 +60,18 @@ def assist(run: RunDir, spec: Spec, device: str) -> None:
     ranks = join()
     with TemporaryDirectory() as folder:
         store = StoreWriter(Path(folder) / "run.db")
-        report = Reporter(store, lambda: False)
+        report = Reporter(store, lambda: False, peak_memory(device))
         sizes = Sizes(spec, store, report, ranks)
         place = Workplace(run.home, run.id, torch.device(device), report, sizes, ranks)
-        crew.follow(_builder(spec, place), ranks, spec.seed)
+        crew.follow(_builder(spec, place, store), ranks, spec.seed)
         store.close()
 
 
-def _builder(spec: Spec, place: Workplace) -> Callable[[], Stage]:
+def _builder(spec: Spec, place: Workplace, store: StoreWriter) -> Callable[[], Stage]:
     def build() -> Stage:
         stage: Stage = STAGES[spec.stage](spec, place)
-        place.report.take_seconds()
+        store.set_fact("setup_memory", json.dumps(place.report.take_memory()))
+        place.report.forget()
         return stage
 
     return build

@@ -1,11 +1,61 @@
 """What a person can change in a spec when memory runs out."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from rlhf_engine.job.estimate import estimate
+from rlhf_engine.job.footprint import Device, Shape
+from rlhf_engine.job.presets import parse_spec, parse_value
 from rlhf_engine.job.section import Section
 from rlhf_engine.job.spec import EvaluateSpec, PpoSpec, Spec
 
 COUNT = 3
+# Where a stage's section says how many rows are in memory at once.
+SIZES = ("micro_batch_size", "batches.micro_batch_size", "sampling.batch_size")
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A setting, what a person gives for it, and the bytes it takes off the peak."""
+
+    setting: str
+    price: str
+    bytes: int
+
+
+def savings(spec: Spec, shape: Shape, device: Device) -> list[Saving]:
+    """Settings that each lower the estimated peak: first those that cost time and rounding, then
+    those that change the result; among both, what saves most comes first."""
+    peak = estimate(spec, shape, device).peak.bytes
+    found = []
+    for offered in ((*_smaller(spec), *_harmless(spec, False)), _lossy(spec)):
+        group = [
+            Saving(setting, price, peak - estimate(_with(spec, setting), shape, device).peak.bytes)
+            for setting, price in offered
+        ]
+        found += sorted(group, key=lambda saving: -saving.bytes)
+    return [saving for saving in found if saving.bytes > 0]
+
+
+def _smaller(spec: Spec) -> Iterator[tuple[str, str]]:
+    """Half as many rows at once; a run that lacks memory does this by itself."""
+    table = spec.model_dump()[spec.stage]
+    for size in SIZES:
+        rows = table
+        for part in size.split("."):
+            rows = rows.get(part, {})
+        if rows and rows > 1:
+            yield f"{spec.stage}.{size}={rows // 2}", "more passes"
+
+
+def _with(spec: Spec, setting: str) -> Spec:
+    key, _, text = setting.partition("=")
+    whole = table = spec.model_dump()
+    *path, last = key.split(".")
+    for part in path:
+        table = table[part]
+    table[last] = parse_value(text)
+    return parse_spec(whole, setting)
 
 
 def remedies(spec: Spec, *, backward: bool = True) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from rlhf_engine.fitting import Sizes, out_of_memory
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.presets import load_preset
+from rlhf_engine.memory import peak_memory
 from rlhf_engine.progress import Reporter
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.state import run_state
@@ -255,7 +256,9 @@ def test_other_errors_are_not_tried_again(inside: Inside, presets: dict[str, Pat
 
 def sizes_of(path: Path) -> Sizes:
     store = StoreWriter(path)
-    return Sizes(load_preset("smoke").stages[0], store, Reporter(store, lambda: False))
+    return Sizes(
+        load_preset("smoke").stages[0], store, Reporter(store, lambda: False, peak_memory("cpu"))
+    )
 
 
 def test_a_resumed_run_has_the_sizes_that_it_had_at_each_step(tmp_path: Path) -> None:
