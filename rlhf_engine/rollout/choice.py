@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import transformers
 from torch import Tensor
 
 from rlhf_engine.job.errors import SpecError
@@ -22,10 +23,7 @@ def make_backend(roles: Roles, sampling: Sampling) -> RolloutBackend:
     """The backend that a spec names; SpecError with the reason if the model cannot use it."""
     size, merge = sampling.batch_size, sampling.merge
     if sampling.backend == "continuous":
-        # Late, so that a transformers without it is no obstacle to the others.
-        from rlhf_engine.rollout.continuous import ContinuousRollout
-
-        return ContinuousRollout(roles, size, merge)
+        return _continuous(roles, size, merge)
     obstacle = static_obstacle(roles)
     if sampling.backend == "static":
         if obstacle is not None:
@@ -34,6 +32,18 @@ def make_backend(roles: Roles, sampling: Sampling) -> RolloutBackend:
     if sampling.backend == "cached" or obstacle is not None or roles.device.type != "cuda":
         return CachedRollout(roles, size, merge)
     return StaticWhereItFits(roles, size, merge)
+
+
+def _continuous(roles: Roles, batch_size: int, merge: bool) -> RolloutBackend:
+    """Imported late: it stands on parts of transformers that may move."""
+    try:
+        from rlhf_engine.rollout.continuous import ContinuousRollout
+    except ImportError as error:
+        raise SpecError(
+            f"sampling.backend = continuous: transformers {transformers.__version__} has no "
+            f"continuous batching that is known here ({error}); use cached"
+        ) from None
+    return ContinuousRollout(roles, batch_size, merge)
 
 
 def static_obstacle(roles: Roles) -> str | None:
@@ -73,8 +83,13 @@ class StaticWhereItFits:
         temperature: float,
         progress: Progress,
     ) -> list[Response]:
-        free, _ = torch.cuda.mem_get_info(self._device)
-        unused = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        fits = self._static.bytes_to_add(prompts, noise) <= STATIC_SHARE * (free + unused)
+        more = self._static.bytes_to_add(prompts, noise)
+        fits = more <= STATIC_SHARE * _free_bytes(self._device)
         backend = self._static if fits else self._cached
         return backend.sample(role, prompts, noise, temperature, progress)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """What the device has left, and what torch holds of it without using it."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -5,29 +5,21 @@ noise, through a processor that turns logits into a certainty, so that neither t
 random numbers nor the order in which rows meet decide anything.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
+from transformers.generation.continuous_batching.cb_logits_processors import (
+    ContinuousBatchingLogitsProcessor,
+)
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.model.merged import MergedCopy
 from rlhf_engine.model.roles import Role, Roles
 from rlhf_engine.rollout.backend import Progress, Response, draw, protected
-
-try:
-    from transformers.generation.configuration_utils import ContinuousBatchingConfig
-    from transformers.generation.continuous_batching.cb_logits_processors import (
-        ContinuousBatchingLogitsProcessor,
-    )
-except ImportError:
-    raise SpecError(
-        "sampling.backend = continuous: this transformers has no continuous batching; install "
-        "transformers>=5.17 or use cached"
-    ) from None
 
 # Most tokens of one forward: what prompts are cut into on their way in.
 FORWARD_TOKENS = 1024
@@ -90,6 +82,9 @@ class ContinuousRollout:
         for row, prompt in enumerate(prompts):
             manager.add_request(prompt, request_id=str(row), max_new_tokens=new_tokens)
         found: dict[int, list[int]] = {}
+        if self._roles.device.type == "cuda":
+            # The library's stream does not wait for ours, which may still be merging.
+            torch.cuda.synchronize(self._roles.device)
         try:
             manager.start()
             while len(found) < len(prompts):
@@ -108,21 +103,23 @@ class ContinuousRollout:
 
     def _settings(self, longest: int) -> ContinuousBatchingConfig:
         """A cache for `batch_size` of the longest rows, and nothing that outlives the rollout."""
-        known = {field.name for field in dataclasses.fields(ContinuousBatchingConfig)}
-        page = ContinuousBatchingConfig()
-        size = page.page_size if "page_size" in known else page.block_size
-        settings: dict[str, Any] = {
-            "num_blocks": self._batch_size * -(-longest // size),
-            "max_batch_tokens": max(FORWARD_TOKENS, self._batch_size),
-            "max_requests_per_batch": self._batch_size,
-            "safety_margin": 0.0,
-            "allow_block_sharing": False,
+        settings = ContinuousBatchingConfig(
+            max_batch_tokens=max(FORWARD_TOKENS, self._batch_size),
+            max_requests_per_batch=self._batch_size,
+            safety_margin=0.0,
+            allow_block_sharing=False,
             # Both would be built anew in every rollout; the second takes the memory twice.
-            "use_cuda_graph": False,
-            "use_async_batching": False,
-            "seed": 0,
-        }
-        return ContinuousBatchingConfig(**settings)
+            use_cuda_graph=False,
+            use_async_batching=False,
+            seed=0,
+        )
+        if hasattr(settings, "auto_switch_to_flash"):
+            # FlashAttention knows no fp32.
+            settings.auto_switch_to_flash = self._roles.base.model.dtype != torch.float32
+        # Renamed after transformers 5.17.
+        page: int = getattr(settings, "page_size", None) or getattr(settings, "block_size")  # noqa: B009
+        settings.num_blocks = self._batch_size * -(-longest // page)
+        return settings
 
     def _failure(self, manager: Any, output: Any) -> BaseException:
         """What went wrong in the library's thread, once that thread is gone."""

@@ -6,7 +6,9 @@ everything a step needs lives in buffers that are changed in place.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,6 @@ from transformers.cache_utils import Cache
 from rlhf_engine.data.batches import pad_left, position_ids
 from rlhf_engine.model.merged import MergedCopy
 from rlhf_engine.model.roles import Role, Roles
-from rlhf_engine.rollout.graphs import StepGraphs
 from rlhf_engine.rollout.backend import (
     Progress,
     Response,
@@ -25,6 +26,7 @@ from rlhf_engine.rollout.backend import (
     protected,
     responses,
 )
+from rlhf_engine.rollout.graphs import StepGraphs
 
 # Buffers grow by so many columns, so that few prompt lengths mean new graphs.
 COLUMNS = 64
@@ -56,9 +58,12 @@ class StaticRollout:
         temperature: float,
         progress: Progress,
     ) -> list[Response]:
-        buffers = self._fitting(self.shape(prompts, noise))
         found: dict[int, Response] = {}
-        with protected(self._roles.base.model), self._weights.using(role):
+        model, device = self._roles.base.model, self._roles.device
+        # Streams, events and graphs belong to the current device.
+        current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+        with protected(model), current, self._weights.using(role):
+            buffers = self._fitting(self.shape(prompts, noise))
             for rows in by_length(prompts, self._batch_size):
                 batch = [prompts[row] for row in rows]
                 answers = self._batch(buffers, role, batch, noise[rows], temperature)
@@ -131,10 +136,10 @@ class _Keys(Cache):
         self.prompting = False
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: object, **__: object
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Write a prompt from the first column on, or one token at the current column."""
-        rows, _, width, _ = key_states.shape
+        rows, width = key_states.shape[0], key_states.shape[2]
         found = []
         for buffers, states in ((self.keys, key_states), (self.values, value_states)):
             buffer = buffers[layer_idx][:rows]
