@@ -29,11 +29,13 @@ class Response:
 
 
 class RolloutBackend(Protocol):
-    """Anything that samples responses for tokenised prompts.
+    """Anything that samples responses for tokenised prompts, `batch_size` of them at once.
 
     Row i draws its tokens from `noise[i]` alone, so that a response depends on its prompt, its
     noise and the weights, and not on its neighbours; backends differ by rounding only.
     """
+
+    batch_size: int
 
     def sample(
         self,

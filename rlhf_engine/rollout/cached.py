@@ -29,7 +29,7 @@ class CachedRollout:
 
     def __init__(self, roles: Roles, batch_size: int, merge: bool) -> None:
         self._roles = roles
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._weights = MergedCopy(roles) if merge else roles
 
     @torch.inference_mode()
@@ -43,7 +43,7 @@ class CachedRollout:
     ) -> list[Response]:
         found: dict[int, Response] = {}
         with protected(self._roles.base.model), self._weights.using(role):
-            for rows in by_length(prompts, self._batch_size):
+            for rows in by_length(prompts, self.batch_size):
                 batch = [prompts[row] for row in rows]
                 found |= dict(zip(rows, self._batch(batch, noise[rows], temperature), strict=True))
                 progress(len(found), len(prompts))

@@ -71,6 +71,7 @@ class StaticWhereItFits:
     """Fixed buffers where they leave most of a GPU's memory to the update, else a growing cache."""
 
     def __init__(self, roles: Roles, batch_size: int, merge: bool) -> None:
+        self.batch_size = batch_size
         self._device = roles.device
         self._static = StaticRollout(roles, batch_size, merge)
         self._cached = CachedRollout(roles, batch_size, merge)
@@ -83,6 +84,7 @@ class StaticWhereItFits:
         temperature: float,
         progress: Progress,
     ) -> list[Response]:
+        self._static.batch_size = self._cached.batch_size = self.batch_size
         more = self._static.bytes_to_add(prompts, noise)
         fits = more <= STATIC_SHARE * _free_bytes(self._device)
         backend = self._static if fits else self._cached

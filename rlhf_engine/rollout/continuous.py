@@ -38,7 +38,7 @@ class ContinuousRollout:
                 f"{config.model_type} models; use cached"
             )
         self._roles = roles
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._weights = MergedCopy(roles) if merge else roles
 
     # Not inference mode: the library computes in a thread of its own, where it would not hold.
@@ -53,7 +53,7 @@ class ContinuousRollout:
     ) -> list[Response]:
         model, device = self._roles.base.model, self._roles.device
         attention = model.config._attn_implementation
-        draws = _Draws(prompts, noise, temperature, self._batch_size, device)
+        draws = _Draws(prompts, noise, temperature, self.batch_size, device)
         # The library seeds the global generators.
         generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
         with protected(model), self._weights.using(role), generators:
@@ -104,8 +104,8 @@ class ContinuousRollout:
     def _settings(self, longest: int) -> ContinuousBatchingConfig:
         """A cache for `batch_size` of the longest rows, and nothing that outlives the rollout."""
         settings = ContinuousBatchingConfig(
-            max_batch_tokens=max(FORWARD_TOKENS, self._batch_size),
-            max_requests_per_batch=self._batch_size,
+            max_batch_tokens=max(FORWARD_TOKENS, self.batch_size),
+            max_requests_per_batch=self.batch_size,
             safety_margin=0.0,
             allow_block_sharing=False,
             # Both would be built anew in every rollout; the second takes the memory twice.
@@ -118,7 +118,7 @@ class ContinuousRollout:
             settings.auto_switch_to_flash = self._roles.base.model.dtype != torch.float32
         # Renamed after transformers 5.17.
         page: int = getattr(settings, "page_size", None) or getattr(settings, "block_size")  # noqa: B009
-        settings.num_blocks = self._batch_size * -(-longest // page)
+        settings.num_blocks = self.batch_size * -(-longest // page)
         return settings
 
     def _failure(self, manager: Any, output: Any) -> BaseException:
@@ -129,7 +129,7 @@ class ContinuousRollout:
         if isinstance(error, MemoryError):
             return SpecError(
                 "sampling.backend = continuous: the cache of "
-                f"{self._batch_size} rows does not fit; lower sampling.batch_size or "
+                f"{self.batch_size} rows does not fit; lower sampling.batch_size or "
                 "sampling.max_new_tokens"
             )
         reason = output.error if output is not None else "its thread ended early"

@@ -45,7 +45,7 @@ class StaticRollout:
 
     def __init__(self, roles: Roles, batch_size: int, merge: bool) -> None:
         self._roles = roles
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._weights = MergedCopy(roles) if merge else roles
         self._buffers: _Buffers | None = None
 
@@ -64,7 +64,7 @@ class StaticRollout:
         current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
         with protected(model), current, self._weights.using(role):
             buffers = self._fitting(self.shape(prompts, noise))
-            for rows in by_length(prompts, self._batch_size):
+            for rows in by_length(prompts, self.batch_size):
                 batch = [prompts[row] for row in rows]
                 answers = self._batch(buffers, role, batch, noise[rows], temperature)
                 found |= dict(zip(rows, answers, strict=True))
@@ -72,12 +72,14 @@ class StaticRollout:
         return [found[row] for row in range(len(prompts))]
 
     def shape(self, prompts: Sequence[list[int]], noise: Tensor) -> Shape:
-        """Rows, columns and new tokens that the buffers need, at least what they have."""
+        """Rows, columns and new tokens that the buffers need, or more if there are more."""
         columns = max(map(len, prompts)) + noise.shape[1]
-        rows, columns = min(len(prompts), self._batch_size), -(-columns // COLUMNS) * COLUMNS
-        if self._buffers is not None and self._buffers.shape[2] == noise.shape[1]:
-            rows, columns = max(rows, self._buffers.shape[0]), max(columns, self._buffers.shape[1])
-        return rows, columns, noise.shape[1]
+        needed = min(len(prompts), self.batch_size), -(-columns // COLUMNS) * COLUMNS
+        if self._buffers is None or self._buffers.shape[2] != noise.shape[1]:
+            return *needed, noise.shape[1]
+        rows, columns, turns = self._buffers.shape
+        # Not more rows than a batch has now: it is made smaller where memory ran out.
+        return min(max(needed[0], rows), self.batch_size), max(needed[1], columns), turns
 
     def bytes_to_add(self, prompts: Sequence[list[int]], noise: Tensor) -> int:
         """What the key-value buffers for these prompts take beyond those that are there."""

@@ -171,19 +171,46 @@ def test_static_buffers_shrink_to_powers_of_two_and_stay_where_they_are(tmp_path
     places = _places(backend)
     stir(roles, seed=1)
     sampled(backend)
-    assert _places(backend) == places, "a captured graph would read and write the old memory"
+    moved = [a is not b for a, b in zip(places, _places(backend), strict=True)]
+    assert not any(moved), "a captured graph would read and write the old memory"
+
+
+def _places(backend: StaticRollout) -> list[torch.Tensor]:
+    keys = backend._buffers._keys  # type: ignore[union-attr]
+    merged = backend._weights._layers.values()  # type: ignore[union-attr]
+    return [*keys.keys, *keys.values, *(layer.weight for layer in merged)]
+
+
+def test_static_buffers_grow_for_longer_prompts_and_follow_the_batch_size(tmp_path: Path) -> None:
+    roles = ragged_roles(tmp_path)
+    backend = StaticRollout(roles, 6, True)
+    expected = sampled(backend)
     assert backend.bytes_to_add(PROMPTS, NOISE) == 0
     longer = [*PROMPTS[:-1], [7] * COLUMNS]
     assert backend.bytes_to_add(longer, NOISE) > 0
-    assert backend.sample("policy", longer, NOISE, 1.3, quiet) == StaticRollout(
-        roles, 6, True
-    ).sample("policy", longer, NOISE, 1.3, quiet)
+    found = backend.sample("policy", longer, NOISE, 1.3, quiet)
+    assert_same(found, CachedRollout(roles, 6, True).sample("policy", longer, NOISE, 1.3, quiet))
+    backend.batch_size = 2
+    assert_same(sampled(backend), expected)
+    assert len(backend._buffers._rows) == 2  # type: ignore[union-attr]
 
 
-def _places(backend: StaticRollout) -> list[int]:
-    keys = backend._buffers._keys  # type: ignore[union-attr]
-    merged = backend._weights._layers.values()  # type: ignore[union-attr]
-    return [t.data_ptr() for t in (*keys.keys, *keys.values, *(m.weight for m in merged))]
+@pytest.mark.parametrize("make", OTHERS)
+def test_many_rows_that_end_one_after_another(tmp_path: Path, make: Make) -> None:
+    """Several shrinkings of the batch, in an order that is not that of the prompts."""
+    roles = ragged_roles(tmp_path)
+    prompts = [[5 + row] * (1 + 7 * row % 11) for row in range(24)]
+    noise = torch.rand((24, 60), generator=torch.Generator().manual_seed(5))
+    arms = [kind(roles, 24, True) for kind in (make, CachedRollout)]
+    assert_same(*(arm.sample("policy", prompts, noise, 1.0, quiet) for arm in arms))
+
+
+def test_prompts_that_enter_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = ragged_roles(tmp_path)
+    expected = sampled(CachedRollout(roles, 6, True))
+    monkeypatch.setattr(continuous, "FORWARD_TOKENS", 4)
+    backend = ContinuousRollout(roles, 4, True)
+    assert_same(sampled(backend), expected)
 
 
 def test_auto_is_cached_on_a_cpu(tmp_path: Path) -> None:
