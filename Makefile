@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all test-gpu check format bench clean
 
 demo: $(STAMP)
 	$(BIN)/workbench demo
@@ -16,6 +16,9 @@ test: check
 
 test-all: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+test-gpu: $(STAMP)
+	$(BIN)/pytest -rs tests/gpu
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -41,6 +44,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 bench: $(STAMP) .bench/.installed
 	$(BIN)/python -m tests.bench.ppo .bench/bin/python
+	$(BIN)/python -m tests.bench.rollout
 
 clean:
 	rm -rf .venv .bench dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

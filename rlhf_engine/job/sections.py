@@ -112,6 +112,10 @@ class Sampling(Section):
     merge: bool = True
     """Sample from a merged copy of the adapted layers: faster, and costs their memory once
     more in `dtype`."""
+    backend: Literal["auto", "cached", "static", "continuous"] = "auto"
+    """`cached` drops finished rows from a growing cache; `static` replays CUDA graphs on buffers
+    that stay; `continuous` (transformers' own, for long ragged responses) refills finished rows;
+    `auto` is `static` on a GPU where model and memory allow it, else `cached`."""
 
 
 class Checkpoints(Section):

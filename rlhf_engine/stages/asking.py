@@ -11,7 +11,7 @@ from rlhf_engine.data.tokens import encode_prompt
 from rlhf_engine.fitting import GENERATE
 from rlhf_engine.job.sections import Data, Sampling
 from rlhf_engine.model.roles import Role, Roles
-from rlhf_engine.rollout import CachedRollout, Response, RolloutBackend
+from rlhf_engine.rollout import Response, make_backend
 from rlhf_engine.stages.build import prompt_text
 from rlhf_engine.stages.rows import tell
 from rlhf_engine.stages.stage import Workplace
@@ -59,7 +59,7 @@ class Respondent:
         self._roles = roles
         self._sampling = sampling
         self._place = place
-        self._backend: RolloutBackend = CachedRollout(roles, place.sizes.sampling, sampling.merge)
+        self._backend = make_backend(roles, sampling)
 
     @property
     def longest(self) -> int:

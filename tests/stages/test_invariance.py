@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlhf_engine import rollout, scoring
+from rlhf_engine import scoring
+from rlhf_engine.rollout import cached
 from rlhf_engine.stages import dpo, masked_tokens, own_answers, ppo_batch, reward, sft
 from rlhf_engine.stages.asking import Respondent
 from tests.stages.inputs import Done, Inputs, make_inputs, make_spec, run, same_weights
@@ -31,7 +32,7 @@ def pad_more(monkeypatch: pytest.MonkeyPatch) -> None:
     def left(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
         return padded(sequences, pad_id, left=True)
 
-    monkeypatch.setattr(rollout, "pad_left", left)
+    monkeypatch.setattr(cached, "pad_left", left)
     for module in (scoring, masked_tokens, reward):
         monkeypatch.setattr(module, "pad_right", right)
 
@@ -61,7 +62,7 @@ def keep_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shrink_at(share: float) -> Patch:
-    return lambda monkeypatch: monkeypatch.setattr(rollout, "SHRINK_AT", share)
+    return lambda monkeypatch: monkeypatch.setattr(cached, "SHRINK_AT", share)
 
 
 def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
