@@ -1,9 +1,11 @@
 """Tiny real runs in real engine processes, in a home of their own."""
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -12,7 +14,7 @@ import pytest
 from rlhf_engine.job.presets import load_preset
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.launch import launch
-from rlhf_engine.runs.lock import owner
+from rlhf_engine.runs.lock import is_held, owner
 from rlhf_engine.runs.reader import StepRow, StoreReader
 from rlhf_engine.runs.state import RunState, run_state
 
@@ -63,8 +65,6 @@ class Lab:
         self.until(lambda: run_state(run).word in ("lost", "done"), "the lock to be free")
 
     def signal(self, run: RunDir, number: int) -> None:
-        import json
-
         os.kill(json.loads(owner(run.lock))["pid"], number)
 
     def steps(self, run: RunDir) -> list[StepRow]:
@@ -89,6 +89,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     home = tmp_path / "home"
     home.mkdir()
     yield Lab(home)
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(home) in part for part in process.info["cmdline"] or []):
-            process.kill()
+    # An engine's command line is its title, which names the run and not the home.
+    for run in home.glob("runs/*"):
+        if is_held(run / "engine.lock"):
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(json.loads(owner(run / "engine.lock"))["pid"]).kill()
