@@ -72,7 +72,6 @@ class AdapterOptimizer:
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        self._adam.state.clear()
         for key, tensor in state.items():
             index, _, name = key.partition(".")
             own = self._adam.state[self._parameters[int(index)]]
