@@ -108,11 +108,12 @@ def _get(spec: RunSpec, path: tuple[str, ...]) -> float:
     return float(value)
 
 
-def check_changes(spec: RunSpec) -> None:
+def check_changes(spec: Spec) -> None:
     """Raise SpecError for a planned change that names no knob of the stage or a wrong value."""
     for index, change in enumerate(spec.changes):
         try:
-            find_knob(type(spec), change.knob).parse(change.value)
+            knob = find_knob(type(spec), change.knob)
+            check_change(spec, knob, knob.parse(change.value))
         except SpecError as error:
             raise SpecError(f"changes.{index}: {error}") from None
 

@@ -20,6 +20,7 @@ OF_THE_STATE = {
     "policy": "the adapters were trained on that start, and the KL is measured from it",
     "model": "the adapters were trained on that base as it was loaded",
     "lora": "the saved adapters have that shape",
+    "eight_bit": "the saved moments have that precision",
     "fork": "it says where this run comes from",
 }
 # Changes that a replay must bring along; controllers move their knobs again by themselves.
@@ -111,9 +112,10 @@ def _put_knobs(table: Table, spec: Spec, values: dict[str, Any]) -> None:
 def _check_state_fits(before: Table, after: Table) -> None:
     """Raise SpecError for each change that the saved state does not take."""
     wrong = [
-        f"--set: {key}: a fork keeps {was!r}: {OF_THE_STATE[part]}"
-        for key, was, now in _differences(before, after)
-        if (part := key.partition(".")[0]) in OF_THE_STATE
+        f"--set: {key}: a fork keeps {was!r}: {reason}"
+        for key, was, _ in _differences(before, after)
+        for part, reason in OF_THE_STATE.items()
+        if part in key.split(".")
     ]
     if wrong:
         raise SpecError("\n".join(wrong))

@@ -142,6 +142,7 @@ def test_knobs_are_the_live_fields_with_bounds_units_and_help(file: Path) -> Non
         ("{step = 0, knob = 'kl_coef', value = 1}", r"changes\.1\.step: .*greater.* 1, not 0"),
         ("{step = 2, knob = 'kl_coef', value = true}", r"changes\.1\.value: .*number, not True"),
         ("{step = 2, knob = 'kl_coef', val = 1}", r"changes\.1\.val: unknown.*mean 'value'"),
+        ("{step = 2, knob = 'ptx_coef', value = 1}", r"changes\.1: ptx_coef = 1: .*ptx\.data"),
         ("{step = 2, knob = 'kl_coef'}", r"changes\.1\.value: missing"),
     ],
 )
