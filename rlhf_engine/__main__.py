@@ -13,8 +13,11 @@ from pathlib import Path
 import setproctitle
 
 from rlhf_engine.commands import Desk
+from rlhf_engine.fitting import out_of_memory
 from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.remedies import remedies
 from rlhf_engine.job.spec import Spec
+from rlhf_engine.memory import compact_heap
 from rlhf_engine.progress import log
 from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after
 from rlhf_engine.runs.directory import RunDir, RunNotFound
@@ -35,6 +38,8 @@ def main() -> int:
     faulthandler.enable()
     run = RunDir(Path(sys.argv[1]).resolve())
     setproctitle.setproctitle(f"rlhf-engine {run.id}")
+    if int(os.environ.get("RANK", 0)) > 0:
+        return _assist(run)
     about = {"pid": os.getpid(), "host": socket.gethostname()}
     lock = Lock.take(run.lock, json.dumps(about))
     if lock is None:
@@ -56,6 +61,18 @@ def main() -> int:
         return _session(run, store)
     finally:
         store.close()
+
+
+def _assist(run: RunDir) -> int:
+    """One of several processes (`torchrun`, `accelerate launch`) whose first one does the rest."""
+    # The first process ends after its step, and says so.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    from rlhf_engine.work import assist
+
+    spec = run.spec()
+    assist(run, spec, device_name(spec.device))
+    return 0
 
 
 def _session(run: RunDir, store: StoreWriter) -> int:
@@ -145,11 +162,12 @@ def _explained(fault: Exception, run: RunDir) -> str:
 
     if isinstance(fault, SpecError | DataError | RunNotFound):
         return str(fault)
-    if type(fault).__name__ == "OutOfMemoryError":
-        return "out of GPU memory: lower micro_batch_size or sampling.batch_size, or use nf4"
+    if out_of_memory(fault):
+        return f"out of memory; the cheapest remedies: {', '.join(remedies(run.spec()))}"
     text = str(fault).splitlines() or ["no message"]
     return f"{type(fault).__name__}: {text[0]}; see {run.log.name}"
 
 
 if __name__ == "__main__":
+    compact_heap()
     sys.exit(main())

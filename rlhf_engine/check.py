@@ -7,9 +7,9 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlhf_engine.data import formats
 from rlhf_engine.data.errors import DataError
@@ -17,6 +17,7 @@ from rlhf_engine.data.inspect import inspect
 from rlhf_engine.data.sources import read_rows
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.presets import parse_spec
+from rlhf_engine.job.sections import Data
 from rlhf_engine.job.spec import (
     CollectSpec,
     DpoSpec,
@@ -75,18 +76,22 @@ def _model(spec: Spec, home: Path) -> Iterator[Finding]:
 
 
 def _data(spec: Spec, home: Path) -> Iterator[Finding]:
-    if _later(spec.data.path):
-        yield "ok", f"data: from {spec.data.path}"
-        return
-    from rlhf_engine.stages.rows import data_path
-
-    data = spec.data
     readers = {
         SftSpec: formats.conversations,
         RewardSpec: formats.pairs,
         DpoSpec: formats.pairs,
     }
-    read = readers.get(type(spec), formats.prompts)
+    yield from _rows(spec, spec.data, readers.get(type(spec), formats.prompts), home)
+    if isinstance(spec, PpoSpec) and spec.ppo.ptx.data.path:
+        yield from _rows(spec, spec.ppo.ptx.data, formats.conversations, home)
+
+
+def _rows(spec: Spec, data: Data, read: Callable[..., Any], home: Path) -> Iterator[Finding]:
+    if _later(data.path):
+        yield "ok", f"data: from {data.path}"
+        return
+    from rlhf_engine.stages.rows import data_path
+
     tokenizer = _tokenizer(spec, home)
     places = [(data.path, data.split)]
     if data.eval_path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.job.knobs import find_knob, knob_values, planned_changes
+from rlhf_engine.job.knobs import check_change, find_knob, knob_values, planned_changes
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs import inbox
 from rlhf_engine.runs.inbox import BadCommand, Command
@@ -136,6 +136,7 @@ class Desk:
         try:
             knob = find_knob(type(self.spec), str(command.body.get("knob")))
             value = knob.parse(command.body.get("value"))
+            check_change(self.spec, knob, value)
         except SpecError as error:
             self.refuse(command, step, str(error))
             return

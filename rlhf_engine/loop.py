@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from rlhf_engine import checkpoint
 from rlhf_engine.checkpoint import State
 from rlhf_engine.commands import Desk
+from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.progress import Interrupted, Reporter
@@ -37,13 +38,20 @@ class Loop:
     _build: Callable[[], Stage]
 
     def __init__(
-        self, run: RunDir, spec: Spec, store: StoreWriter, desk: Desk, report: Reporter
+        self,
+        run: RunDir,
+        spec: Spec,
+        store: StoreWriter,
+        desk: Desk,
+        report: Reporter,
+        sizes: Sizes,
     ) -> None:
         self._run = run
         self._spec = spec
         self._store = store
         self._desk = desk
         self._report = report
+        self._sizes = sizes
         self._done = 0
         self._saved_at = 0
         self._save_due = False
@@ -97,18 +105,19 @@ class Loop:
 
     def _between_steps(self) -> None:
         """Take up what waits, save what is due, and rest as long as the run is paused."""
-        told = ""
+        told = shown = ""
         while True:
             paused = self._desk.paused
             self._desk.open_step(self._done + 1)
             if command := self._desk.rollback_asked:
                 self._desk.rollback_asked = None
                 self._roll_back(command)
-                told = ""
+                shown = ""
                 continue
             if self._desk.checkpoint_asked or (self._save_due and not self._desk.paused):
                 self._desk.checkpoint_asked = False
                 self._save()
+                shown = ""
             if self._desk.stop_asked:
                 self._save()
                 return
@@ -117,28 +126,30 @@ class Loop:
                     return
                 self._trouble = ""
                 continue
-            told = self._rest(told)
-
-    def _rest(self, told: str) -> str:
-        """Wait a moment, and say once why the run is paused."""
-        why = self._trouble or f"paused after step {self._done}"
-        if why != told:
-            if not self._trouble:
+            why = self._trouble or f"paused after step {self._done}"
+            if why != told and not self._trouble:
                 self._store.event(self._done, "info", "pause", why)
-            self._store.progress("paused", why, text=why)
-        time.sleep(POLL_SECONDS)
-        return why
+            if why != shown:
+                self._store.progress("paused", why, text=why)
+            told = shown = why
+            time.sleep(POLL_SECONDS)
 
     def _try_step(self) -> None:
         step = self._done + 1
-        seed_libraries(self._spec.seed, step)
         start = time.perf_counter()
         knobs = dict(self._desk.knobs)
+        self._sizes.step = step
+
+        def attempt() -> StepRecord:
+            seed_libraries(self._spec.seed, step)
+            self._report.forget()
+            return self._stage.step(step, knobs)
+
         try:
             with self._report.interruptible():
-                record = self._stage.step(step, knobs)
+                record = self._sizes.fit(attempt)
         except Interrupted:
-            self._report.take_seconds()
+            self._report.forget()
             return
         seconds = time.perf_counter() - start
         self._commit(step, record, knobs, seconds)
@@ -153,7 +164,8 @@ class Loop:
         metrics = {**record.metrics, "seconds": seconds}
         strange = [name for name, value in metrics.items() if not math.isfinite(value)]
         with self._store.transaction():
-            self._store.step(step, metrics, knobs, self._report.take_seconds())
+            phases, memory = self._report.take_seconds(), self._report.take_memory()
+            self._store.step(step, metrics, knobs, phases, memory)
             self._store.samples(step, record.samples)
             for warning in record.warnings:
                 self._store.event(step, "warn", warning.kind, warning.text)
@@ -229,7 +241,7 @@ class Loop:
             values = {"stage": state.values, **self._desk.state()}
             size = checkpoint.save(self._run.checkpoints, self._done, State(state.tensors, values))
             gone = checkpoints.prune(self._run.checkpoints, keep, spare)
-        self._report.take_seconds()
+        self._report.forget()
         folder = checkpoints.folder_of(self._run.checkpoints, self._done)
         with self._store.transaction():
             self._store.checkpoint(self._done, str(folder), size)

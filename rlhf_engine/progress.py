@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from rlhf_engine.memory import PeakMemory
 from rlhf_engine.runs.writer import StoreWriter
 
 UPDATE_SECONDS = 0.5
@@ -23,14 +24,19 @@ def log(text: str) -> None:
 
 
 class Reporter:
-    """Writes phases and their progress into the store, and measures their seconds."""
+    """Writes phases and their progress into the store; measures their seconds and memory."""
 
-    def __init__(self, store: StoreWriter, interrupted: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: StoreWriter, interrupted: Callable[[], bool], peak: PeakMemory
+    ) -> None:
         self._store = store
         self._interrupted = interrupted
+        self._peak = peak
         self._stepping = False
         self._written = 0.0
+        self.doing = ""
         self.seconds: dict[str, float] = {}
+        self.memory: dict[str, int] = {}
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -45,18 +51,21 @@ class Reporter:
     def phase(
         self, name: str, total: float | None = None, unit: str = ""
     ) -> Iterator[Callable[[float], None]]:
-        """Time a phase and show its progress; gives a function that is told what is done.
+        """Measure a phase and show its progress; gives a function that is told what is done.
 
         Inside a step, raises Interrupted on entry if a pause or stop waits.
         """
         if self._stepping and self._interrupted():
             raise Interrupted(name)
+        self.doing = name
         self._write(name, 0.0, total, unit, urgent=total is None)
+        self._peak.reset()
         start = time.perf_counter()
         try:
             yield lambda done: self._write(name, done, total, unit)
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self.memory[name] = max(self.memory.get(name, 0), self._peak.read())
 
     @contextmanager
     def atomic(self) -> Iterator[None]:
@@ -76,6 +85,15 @@ class Reporter:
         """Seconds of each phase since the last call."""
         taken, self.seconds = self.seconds, {}
         return taken
+
+    def take_memory(self) -> dict[str, int]:
+        """Peak bytes of each phase since the last call."""
+        taken, self.memory = self.memory, {}
+        return taken
+
+    def forget(self) -> None:
+        """Drop what was measured of work that belongs to no step."""
+        self.seconds, self.memory = {}, {}
 
     def _write(
         self, name: str, done: float, total: float | None, unit: str, urgent: bool = False

@@ -29,6 +29,10 @@ class Ranks:
         """This process's items; every one is in exactly one process's share."""
         return list(items[self.rank :: self.size])
 
+    def rows_at_once(self, limit: int, rows: int) -> int:
+        """The largest micro-batch, at most `limit`, that leaves no process without rows."""
+        return max(1, min(limit, -(-rows // self.size)))
+
     def gather(self, items: Sequence[Item], total: int) -> list[Item]:
         """The shares of all processes in their first order; `total` items."""
         if self.size == 1:
@@ -58,15 +62,12 @@ class Ranks:
         return box[0]
 
 
-def this_rank() -> Ranks:
-    """What the launcher's environment says: one process where it says nothing."""
-    return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+def join() -> Ranks:
+    """Connect this process with those that the launcher started beside it, if any.
 
-
-def join(ranks: Ranks) -> None:
-    """Connect this process with the others, over gloo: what travels is small, and on the CPU.
-
-    Gradients of adapters are summed there too: a few per cent of the model.
+    Over gloo: all that travels is small, the gradients of adapters included.
     """
+    ranks = Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     if ranks.size > 1:
         distributed.init_process_group("gloo", timeout=PATIENCE)
+    return ranks

@@ -9,9 +9,11 @@ from typing import Protocol
 
 import torch
 
+from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.errors import SpecError, nearest
 from rlhf_engine.model.base import resolve_source
 from rlhf_engine.model.roles import Roles
+from rlhf_engine.ranks import Ranks
 from rlhf_engine.rollout import Response
 from rlhf_engine.rules import RULES, Rule
 from rlhf_engine.scoring import hidden_states, micro_batches, pack, sequence_scores
@@ -26,15 +28,20 @@ class Scorer(Protocol):
 
 
 def make_scorer(
-    source: str, roles: Roles, home: Path, micro_batch: int, say: Callable[[str], None]
+    source: str,
+    roles: Roles,
+    home: Path,
+    sizes: Sizes,
+    ranks: Ranks,
+    say: Callable[[str], None],
 ) -> Scorer:
     """The scorer behind `rule:<name>`, `<module or file.py>:<function>`, `run:<id>` or a folder.
 
     Raises SpecError if there is none, or if a learned reward has another base.
     """
     if _is_learned(source):
-        return _learned(source, roles, home, micro_batch, say)
-    return RuleScorer(source, _rule(source))
+        return SharedScorer(_learned(source, roles, home, sizes, say), ranks)
+    return SharedScorer(RuleScorer(source, _rule(source)), ranks)
 
 
 def check_source(source: str, home: Path) -> None:
@@ -56,6 +63,21 @@ def _rule(source: str) -> Rule:
     if name not in RULES:
         raise SpecError(f"reward: no rule {name!r}; {nearest(name, RULES)}")
     return RULES[name]
+
+
+class SharedScorer:
+    """A scorer whose work all processes of a run share; each is given all scores."""
+
+    def __init__(self, scorer: Scorer, ranks: Ranks) -> None:
+        self._scorer = scorer
+        self._ranks = ranks
+
+    def __call__(
+        self, prompts: Sequence[str], texts: Sequence[str], responses: Sequence[Response]
+    ) -> list[float]:
+        share = self._ranks.share
+        scores = self._scorer(share(prompts), share(texts), share(responses))
+        return self._ranks.gather(scores, len(prompts))
 
 
 class RuleScorer:
@@ -88,9 +110,9 @@ class RuleScorer:
 class LearnedScorer:
     """The reward role: adapter and head of a reward run, on the shared base."""
 
-    def __init__(self, roles: Roles, micro_batch: int) -> None:
+    def __init__(self, roles: Roles, sizes: Sizes) -> None:
         self._roles = roles
-        self._micro_batch = micro_batch
+        self._sizes = sizes
 
     @torch.no_grad()
     def __call__(
@@ -99,7 +121,7 @@ class LearnedScorer:
         given, answers = [r.prompt for r in responses], [r.tokens for r in responses]
         lengths = [len(r.prompt) + len(r.tokens) for r in responses]
         found: dict[int, float] = {}
-        for rows in micro_batches(lengths, range(len(responses)), self._micro_batch):
+        for rows in micro_batches(lengths, range(len(responses)), self._sizes.micro_batch):
             block = pack(given, answers, rows, self._roles.base.pad_id, self._roles.device)
             hidden = hidden_states(self._roles, "reward", block)
             scores = sequence_scores(self._roles, "reward", hidden, block).tolist()
@@ -108,7 +130,7 @@ class LearnedScorer:
 
 
 def _learned(
-    source: str, roles: Roles, home: Path, micro_batch: int, say: Callable[[str], None]
+    source: str, roles: Roles, home: Path, sizes: Sizes, say: Callable[[str], None]
 ) -> Scorer:
     found = resolve_source(source, home, say)
     if found.adapter is None:
@@ -122,7 +144,7 @@ def _learned(
         roles.add_from("reward", found.adapter)
     if "reward" not in roles.heads:
         raise SpecError(f"reward: {source} has no score head; it is not a reward adapter")
-    return LearnedScorer(roles, micro_batch)
+    return LearnedScorer(roles, sizes)
 
 
 def _own_function(source: str) -> Rule:

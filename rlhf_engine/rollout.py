@@ -33,7 +33,9 @@ class Response:
 
 
 class RolloutBackend(Protocol):
-    """Anything that samples responses for tokenised prompts."""
+    """Anything that samples responses for tokenised prompts, `batch_size` of them at once."""
+
+    batch_size: int
 
     def sample(
         self,
@@ -54,7 +56,7 @@ class CachedRollout:
 
     def __init__(self, roles: Roles, batch_size: int, merge: bool) -> None:
         self._roles = roles
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._weights = MergedCopy(roles) if merge else roles
 
     @torch.inference_mode()
@@ -72,8 +74,8 @@ class CachedRollout:
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         found: dict[int, Response] = {}
         with self._weights.using(role):
-            for start in range(0, len(order), self._batch_size):
-                rows = order[start : start + self._batch_size]
+            for start in range(0, len(order), self.batch_size):
+                rows = order[start : start + self.batch_size]
                 batch = [prompts[row] for row in rows]
                 responses = self._batch(batch, noise[rows], temperature)
                 found |= dict(zip(rows, responses, strict=True))

@@ -51,13 +51,17 @@ def take_device(run: RunDir, device: str, store: StoreWriter, stopped: Callable[
 
 
 def device_name(wanted: str) -> str:
-    """`auto` and `cuda` as a device that is there: `cuda:0`, else `cpu`; torch stays out."""
+    """`auto` and `cuda` as a device that is there, else `cpu`; torch stays out.
+
+    Of several processes that a launcher started each has a GPU of its own.
+    """
+    gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     if wanted == "cuda":
-        return "cuda:0"
+        return gpu
     if wanted != "auto":
         return wanted
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return "cuda:0" if not hidden and _gpu_count() else "cpu"
+    return gpu if not hidden and _gpu_count() else "cpu"
 
 
 def _gpu_count() -> int:

@@ -4,6 +4,7 @@ import click
 
 from workbench.commands import (
     engine,
+    estimating,
     lineage,
     machine,
     reading,
@@ -37,7 +38,7 @@ def main(ctx: click.Context) -> None:
 
 
 for verb in (
-    *(demo, starting.run, starting.presets, engine.check),
+    *(demo, starting.run, starting.presets, engine.check, estimating.estimate),
     *(reading.ls, reading.show, screens.attach, tail.tail),
     *(records.metrics, records.samples, records.knobs, records.commands, records.events),
     *(steering.set_, steering.pause, steering.resume, steering.checkpoint, steering.stop),

@@ -97,6 +97,22 @@ def devices() -> Iterator[Finding]:
         )
 
 
+def free_memory(device: str) -> int:
+    """Bytes that are free now: on a GPU as NVML counts them, on the CPU in main memory."""
+    import psutil
+    import pynvml
+
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return int(psutil.virtual_memory().available)
+    pynvml.nvmlInit()
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(index or 0))
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def memory() -> Iterator[Finding]:
     """Main memory: the base model passes through it, and on the CPU it stays there."""
     import psutil

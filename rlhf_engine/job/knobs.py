@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from rlhf_engine.job.errors import SpecError, nearest
 from rlhf_engine.job.section import Section
-from rlhf_engine.job.spec import RunSpec
+from rlhf_engine.job.spec import SPEC, RunSpec, Spec
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,20 @@ def find_knob(spec: type[RunSpec], name: str) -> Knob:
         if name in (knob.name, knob.dotted):
             return knob
     raise SpecError(f"{name!r} is no knob of this stage; {nearest(name, knobs)}")
+
+
+def check_change(spec: Spec, knob: Knob, value: float) -> None:
+    """Raise SpecError if the spec as a whole would refuse a value that the knob allows."""
+    table = spec.model_dump()
+    place = table
+    for part in knob.path[:-1]:
+        place = place[part]
+    place[knob.path[-1]] = value
+    try:
+        SPEC.validate_python(table)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SpecError(f"{knob.name} = {value:g}: {reason}") from None
 
 
 def knob_values(spec: RunSpec) -> dict[str, float]:

@@ -18,6 +18,9 @@ class Model(Section):
     """Store the base in 4-bit NF4 or 8-bit (bitsandbytes); products run in `dtype`."""
     double_quant: bool = True
     """Quantize the NF4 constants too: about 0.4 bits a parameter less."""
+    gradient_checkpointing: bool = False
+    """Keep only the inputs of each layer while training and make the rest again in the backward
+    pass: much less memory, about a third slower, the same result."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; leave off unless you have read that code."""
     revision: str | None = None
@@ -78,6 +81,8 @@ class Optimizer(Section):
     """Decoupled weight decay."""
     max_grad_norm: float = live(1.0, knob="max_grad_norm", gt=0, le=1000)
     """Gradients longer than this are shortened to it."""
+    eight_bit: bool = False
+    """Keep AdamW's moments in 8 bits (bitsandbytes; paged on CUDA): a quarter of their memory."""
 
 
 class Batches(Section):

@@ -122,6 +122,24 @@ class KLControl(Section):
     """Per-token estimator that is penalised; k1 and k3 are always recorded."""
 
 
+class Ptx(Section):
+    """PPO-ptx: conversations trained on beside PPO (Ouyang et al. 2022, equation 2)."""
+
+    coef: float = live(0.0, knob="ptx_coef", ge=0, le=1000)
+    """Weight of the conversations' mean token cross-entropy in the policy's loss; 0 is off."""
+    batch_size: int = fixed(8, ge=1, unit="rows")
+    """Conversations in each optimiser update, on top of its minibatch of responses."""
+    data: Data = Data(path="")
+    """Where the conversations come from, such as the data of the SFT run; held-out rows are left
+    out. An empty path is none."""
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> "Ptx":
+        if self.coef > 0 and not self.data.path:
+            raise ValueError("coef > 0 needs conversations: set ppo.ptx.data.path")
+        return self
+
+
 class Ppo(Section):
     """Proximal policy optimisation of responses (Schulman et al. 2017; Ziegler et al. 2019)."""
 
@@ -166,6 +184,7 @@ class Ppo(Section):
     record_samples: int = fixed(16, ge=0, le=1024, unit="responses")
     """Responses a step that are kept with all figures of their tokens."""
     kl: KLControl = KLControl()
+    ptx: Ptx = Ptx()
     sampling: Sampling = Sampling()
     optimizer: Optimizer = Optimizer(lr=1e-5)
 
@@ -262,6 +281,8 @@ def inputs(spec: Spec) -> list[str]:
     sources = [spec.policy, spec.data.path, spec.data.eval_path or ""]
     if isinstance(spec, CollectSpec | PpoSpec | EvaluateSpec):
         sources += [spec.reward.score, *spec.reward.gold]
+    if isinstance(spec, PpoSpec):
+        sources += [spec.ppo.ptx.data.path, spec.ppo.ptx.data.eval_path or ""]
     if isinstance(spec, EvaluateSpec):
         sources += spec.evaluate.against
     return list(dict.fromkeys(s.removeprefix("run:") for s in sources if s.startswith("run:")))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.sections import Lora
 from rlhf_engine.model.base import Base
 from rlhf_engine.model.branch import use_own_branch
+from rlhf_engine.model.checkpointing import checkpoint_layers
 
 Role = str
 
@@ -32,6 +34,7 @@ class Roles:
         self.configs: dict[str, LoraConfig] = {}
         self.fresh: set[Role] = set()
         self._layers: list[LoraLayer] = []
+        self._role: Role = ""
         self.device = next(base.model.parameters()).device
 
     @property
@@ -141,6 +144,7 @@ class Roles:
     def using(self, role: Role) -> Iterator[None]:
         """Put a role in force; what was in force before comes back, also after an error."""
         before = [(layer._active_adapter, layer._disable_adapters) for layer in self._layers]
+        role_before, self._role = self._role, role
         for layer in self._layers:
             layer._active_adapter = [role]
             layer._disable_adapters = role not in self.configs
@@ -149,6 +153,18 @@ class Roles:
         finally:
             for layer, (active, disabled) in zip(self._layers, before, strict=True):
                 layer._active_adapter, layer._disable_adapters = active, disabled
+            self._role = role_before
+
+    def save_activation_memory(self) -> None:
+        """Keep only the inputs of the base's layers for the backward pass, in every role.
+
+        Raises SpecError if the base has no layers that can be run again.
+        """
+        if not checkpoint_layers(self.backbone, lambda: partial(self.using, self._role)):
+            raise SpecError(
+                f"model.gradient_checkpointing: {type(self.base.model).__name__} has no layers "
+                "that can be checkpointed; turn it off"
+            )
 
     def hidden(self, role: Role, ids: Tensor) -> Tensor:
         """Last hidden states of right-padded sequences. (B, T) -> (B, T, H).

@@ -17,7 +17,15 @@ START_SECONDS = 30.0
 
 
 def launch(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
-    """Create and start every run of a preset; each waits for the ones that it reads from.
+    """Create and start every run of a preset; each waits for the ones that it reads from."""
+    runs = create(home, preset, name)
+    for run in runs:
+        start_engine(run)
+    return runs
+
+
+def create(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
+    """Create every run of a preset and start none.
 
     Relative paths in the specs are taken from the working folder of the caller.
     """
@@ -28,8 +36,6 @@ def launch(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
         run = create_run(home, link_stages(named, ids))
         ids[spec.name] = run.id
         runs.append(run)
-    for run in runs:
-        start_engine(run)
     return runs
 
 
@@ -88,9 +94,9 @@ def resolve(home: Path, spec: Spec, name: str) -> Spec:
 
     table = spec.model_dump()
     table |= {"name": name, "policy": found(spec.policy)}
-    table["data"]["path"] = found(spec.data.path)
-    if spec.data.eval_path:
-        table["data"]["eval_path"] = found(spec.data.eval_path)
+    read = [table["data"], *([table["ppo"]["ptx"]["data"]] if isinstance(spec, PpoSpec) else [])]
+    for data in read:
+        data |= {name: found(data[name]) for name in ("path", "eval_path") if data[name]}
     if isinstance(spec, CollectSpec | PpoSpec | EvaluateSpec):
         judge: dict[str, Any] = table["reward"]
         judge["score"] = found(spec.reward.score)

@@ -134,11 +134,13 @@ def _value_role(spec: PpoSpec) -> str:
 
 def _check_length(parent: RunDir, before: Table, child: Spec) -> None:
     """Raise SpecError if the parent was at its end, and the fork is to be no longer."""
-    total = 0
-    if (reader := StoreReader.open(parent.store)) is not None:
-        with reader:
-            total = int(reader.facts().get("total_steps", 0))
-    if child.begins_after < total or _length(before) != _length(child.model_dump()):
+    reader = StoreReader.open(parent.store)
+    assert reader is not None, "a run with a checkpoint has a store"
+    with reader:
+        total = reader.facts().get("total_steps")
+    if total is None or child.begins_after < int(total):
+        return
+    if _length(before) != _length(child.model_dump()):
         return
     field = "steps" if "steps" in before[child.stage] else "batches.epochs"
     raise SpecError(

@@ -31,7 +31,8 @@ class Session:
 
 @dataclass(frozen=True)
 class StepRow:
-    """A finished step; `knobs` are the values it ran with, `phases` seconds by phase."""
+    """A finished step; `knobs` are the values it ran with, `phases` seconds by phase, `memory`
+    peak bytes by phase (empty in runs older than that measure)."""
 
     seq: int
     session: int
@@ -40,6 +41,7 @@ class StepRow:
     metrics: dict[str, float]
     knobs: dict[str, float]
     phases: dict[str, float]
+    memory: dict[str, float]
 
     def flat(self) -> dict[str, Any]:
         """One object a step, as `workbench metrics --json` prints it."""
@@ -209,8 +211,10 @@ class StoreReader:
 
 
 def _step(row: Sequence[Any]) -> StepRow:
-    seq, session, step, at, metrics, knobs, phases = row
-    return StepRow(seq, session, step, at, _numbers(metrics), _numbers(knobs), _numbers(phases))
+    seq, session, step, at, *texts = row
+    # A store that no engine has opened since memory is measured lacks the last column.
+    metrics, knobs, phases, memory = (_numbers(text) for text in (*texts, "{}")[:4])
+    return StepRow(seq, session, step, at, metrics, knobs, phases, memory)
 
 
 def _command(row: Sequence[Any]) -> CommandRow:

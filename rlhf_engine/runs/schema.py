@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS sessions (
     ended REAL, outcome TEXT, error TEXT, began TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS steps (
     seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, time REAL,
-    metrics TEXT, knobs TEXT, phases TEXT);
+    metrics TEXT, knobs TEXT, phases TEXT, memory TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS samples (
     seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, kind TEXT, prompt_id TEXT,
     prompt TEXT, response TEXT, finished INTEGER, score REAL, gold REAL, kl REAL, net_reward REAL,
@@ -33,7 +33,10 @@ CREATE TABLE IF NOT EXISTS progress (
 """
 
 # What stores of earlier versions lack.
-ADDED = {"sessions": {"began": "TEXT NOT NULL DEFAULT ''"}}
+ADDED = {
+    "sessions": {"began": "TEXT NOT NULL DEFAULT ''"},
+    "steps": {"memory": "TEXT NOT NULL DEFAULT '{}'"},
+}
 
 # A row of an earlier session is history once a later session went on from before its step.
 LIVE = (

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from rlhf_engine.runs.inbox import Command
@@ -21,6 +22,7 @@ Status = Literal["waiting", "queued", "running", "paused"]
 Level = Literal["info", "warn", "error"]
 
 RETRY_SECONDS = 2.0
+NOTHING: Mapping[str, int] = MappingProxyType({})
 # What SQLite says of a disk that takes no more: full, over a quota or limit, failing, read-only.
 UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
@@ -147,11 +149,15 @@ class StoreWriter:
         metrics: Mapping[str, float],
         knobs: Mapping[str, float],
         phases: Mapping[str, float],
+        memory: Mapping[str, int] = NOTHING,
     ) -> None:
-        """Record a finished step: metrics, the knob values it ran with, seconds of each phase."""
+        """Record a finished step: metrics, the knob values it ran with, and of each phase its
+        seconds and its peak bytes of memory."""
         self._put(
-            "INSERT INTO steps (session, step, time, metrics, knobs, phases) VALUES (?,?,?,?,?,?)",
-            *(self.session, step, time.time(), _json(metrics), _json(knobs), _json(phases)),
+            "INSERT INTO steps (session, step, time, metrics, knobs, phases, memory)"
+            " VALUES (?,?,?,?,?,?,?)",
+            *(self.session, step, time.time()),
+            *(_json(values) for values in (metrics, knobs, phases, memory)),
         )
 
     def samples(self, step: int, samples: Iterable[Sample]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from rlhf_engine.data.formats import prompts
 from rlhf_engine.data.sources import Row
 from rlhf_engine.data.tokens import encode_prompt
+from rlhf_engine.fitting import GENERATE
 from rlhf_engine.job.sections import Data, Sampling
 from rlhf_engine.model.roles import Role, Roles
 from rlhf_engine.rollout import CachedRollout, Response, RolloutBackend
@@ -58,7 +59,7 @@ class Respondent:
         self._roles = roles
         self._sampling = sampling
         self._place = place
-        self._backend: RolloutBackend = CachedRollout(roles, sampling.batch_size, sampling.merge)
+        self._backend: RolloutBackend = CachedRollout(roles, place.sizes.sampling, sampling.merge)
 
     @property
     def longest(self) -> int:
@@ -69,11 +70,15 @@ class Respondent:
         self, role: Role, asked: Sequence[Question], noise: Tensor, temperature: float
     ) -> list[Answer]:
         """One answer a question; `noise` (questions, new tokens) decides the draws."""
-        ids = [question.ids for question in asked]
-        with self._place.report.phase("generate", len(asked), "responses") as progress:
-            responses = self._backend.sample(
-                role, ids, noise, temperature, lambda done, _: progress(done)
+        ranks = self._place.ranks
+        own = ranks.share(range(len(asked)))
+        ids = [asked[row].ids for row in own]
+        self._backend.batch_size = self._place.sizes.sampling
+        with self._place.report.phase(GENERATE, len(own), "responses") as progress:
+            sampled = self._backend.sample(
+                role, ids, noise[own], temperature, lambda done, _: progress(done)
             )
+        responses = ranks.gather(sampled, len(asked))
         texts = self._roles.base.tokenizer.batch_decode(
             [response.tokens for response in responses], skip_special_tokens=True
         )

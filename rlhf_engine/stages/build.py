@@ -25,6 +25,8 @@ def load_roles(spec: RunSpec, place: Workplace, start: Role, lora: Lora | None) 
         source = resolve_source(spec.policy, place.home, place.report.say)
         place.report.say(f"loading {source.base}")
         roles = Roles(load_base(source, spec.model, place.device))
+        if spec.model.gradient_checkpointing:
+            roles.save_activation_memory()
         if source.adapter is not None:
             roles.add_from(start, source.adapter)
         elif lora is not None:

@@ -36,7 +36,7 @@ class CollectStage:
         judge = spec.reward
         self._judges = {
             source: make_scorer(
-                source, self._roles, place.home, spec.collect.sampling.batch_size, place.report.say
+                source, self._roles, place.home, place.sizes, place.ranks, place.report.say
             )
             for source in (judge.score, *judge.gold)
         }

@@ -72,9 +72,10 @@ class DpoStage:
         train, held_out = read_split(spec.data, place.home, spec.seed, place.report)
         self._train = self._read(train, "training pairs")
         self._held_out = self._read(held_out, "held-out pairs")
-        size = self._dpo.batches.micro_batch_size
-        self._answers = OwnAnswers(self._roles, self._dpo.sampling, size, spec.seed, place)
-        self._optimizer = AdapterOptimizer(self._dpo.optimizer, [self._roles.trained("policy")])
+        self._answers = OwnAnswers(self._roles, self._dpo.sampling, spec.seed, place)
+        self._optimizer = AdapterOptimizer(
+            self._dpo.optimizer, [self._roles.trained("policy")], place.ranks
+        )
         self.total_steps = step_count(self._dpo.batches, len(self._train))
 
     def _read(self, rows: list[Row], what: str) -> list[Preference]:
@@ -97,7 +98,8 @@ class DpoStage:
         own = step == self.total_steps or (step - 1) % self._dpo.sample_every == 0
         metrics, samples = self._ask("train", batch, step, knobs) if own else ({}, [])
 
-        figures = self._pass(batch, knobs, train=True)
+        with self._optimizer.accumulating():
+            figures = self._pass(batch, knobs, train=True)
         lr = knobs["lr"] * schedule_factor(self._dpo.optimizer, step, self.total_steps)
         norm = self._optimizer.update(lr, knobs["max_grad_norm"])
         metrics = _means(figures) | {"grad_norm": norm, "lr": lr} | metrics
@@ -118,26 +120,31 @@ class DpoStage:
     def _evaluate(self, knobs: Mapping[str, float]) -> tuple[dict[str, float], list[Sample]]:
         """Held-out pairs, and answers to their first prompts with the same draws each time."""
         with self._place.report.atomic():
-            figures = self._pass(self._held_out, knobs, train=False)
-            metrics, samples = self._ask("eval", self._held_out, 0, knobs)
+            fit = self._place.sizes.fit
+            figures = fit(lambda: self._pass(self._held_out, knobs, train=False))
+            metrics, samples = fit(lambda: self._ask("eval", self._held_out, 0, knobs))
         return _means(figures) | metrics, samples
 
     def _pass(
         self, batch: Sequence[Preference], knobs: Mapping[str, float], *, train: bool
     ) -> dict[str, Tensor]:
         """Figures of every pair, with the gradients of their mean loss if it trains. (N,) each."""
-        loss_of, size = PREFERENCE_LOSSES[self._dpo.loss], self._dpo.batches.micro_batch_size
+        loss_of, ranks = PREFERENCE_LOSSES[self._dpo.loss], self._place.ranks
         parts = []
         phase = self._place.report.phase("train" if train else "evaluate", len(batch), "pairs")
         with phase as progress, torch.set_grad_enabled(train):
             lengths = [pair.tokens for pair in batch]
-            for done, rows in enumerate(micro_batches(lengths, range(len(batch)), size)):
+            size = ranks.rows_at_once(self._place.sizes.micro_batch, len(batch))
+            groups = list(micro_batches(lengths, range(len(batch)), size))
+            for done, rows in enumerate(ranks.share(groups)):
                 sides = self._sides([batch[row] for row in rows], knobs["temperature"])
                 losses = loss_of(*sides, knobs["beta"])
                 if train:
                     (losses.sum() / len(batch)).backward()
-                parts.append({"loss": losses.detach(), **pair_figures(*sides, knobs["beta"])})
-                progress(min(len(batch), (done + 1) * size))
+                found = {"loss": losses.detach(), **pair_figures(*sides, knobs["beta"])}
+                parts.append({name: values.cpu() for name, values in found.items()})
+                progress(min(len(batch), (done + 1) * size * ranks.size))
+        parts = ranks.gather(parts, len(groups))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _sides(self, pairs: Sequence[Preference], temperature: float) -> tuple[Side, Side]:

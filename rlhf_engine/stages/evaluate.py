@@ -49,7 +49,7 @@ class EvaluateStage:
         self._respondent = Respondent(self._roles, spec.evaluate.sampling, place)
         self._judges = {
             source: make_scorer(
-                source, self._roles, place.home, spec.evaluate.sampling.batch_size, place.report.say
+                source, self._roles, place.home, place.sizes, place.ranks, place.report.say
             )
             for source in (spec.reward.score, *spec.reward.gold)
         }
@@ -78,7 +78,8 @@ class EvaluateStage:
             prompts = [a.question.text for a in answers]
             texts, responses = [a.text for a in answers], [a.response for a in answers]
             scores = {s: judge(prompts, texts, responses) for s, judge in self._judges.items()}
-            kl = _kl(self._roles, name, self._names[0], answers, knobs["temperature"], size)
+            rows = self._place.sizes.micro_batch
+            kl = _kl(self._roles, name, self._names[0], answers, knobs["temperature"], rows)
         gold = self._spec.reward.gold
         samples = [
             Sample(

@@ -15,12 +15,9 @@ from rlhf_engine.stages.stage import Workplace
 class OwnAnswers:
     """Asks the policy, and measures KL on its own samples: pairs that others wrote cannot say."""
 
-    def __init__(
-        self, roles: Roles, sampling: Sampling, micro_batch: int, seed: int, place: Workplace
-    ) -> None:
+    def __init__(self, roles: Roles, sampling: Sampling, seed: int, place: Workplace) -> None:
         self._roles = roles
         self._respondent = Respondent(roles, sampling, place)
-        self._micro_batch = micro_batch
         self._seed = seed
         self._place = place
 
@@ -47,12 +44,14 @@ class OwnAnswers:
         prompts = [answer.question.ids for answer in answers]
         responses = [answer.response.tokens for answer in answers]
         lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+        ranks = self._place.ranks
+        size = ranks.rows_at_once(self._place.sizes.micro_batch, len(answers))
         blocks = [
             pack(prompts, responses, rows, self._roles.base.pad_id, self._roles.device)
-            for rows in micro_batches(lengths, range(len(answers)), self._micro_batch)
+            for rows in micro_batches(lengths, range(len(answers)), size)
         ]
         with self._place.report.phase("measure", len(answers), "responses") as progress:
-            return measure(self._roles, answers, blocks, temperature, None, progress)
+            return measure(self._roles, answers, blocks, temperature, None, ranks, progress)
 
     def _samples(self, kind: str, answers: Sequence[Answer], figures: Figures) -> list[Sample]:
         kl = figures.kl.tolist()

@@ -25,6 +25,7 @@ from rlhf_engine.seeding import noise
 from rlhf_engine.stages.asking import Answer, Question, Respondent, questions, token_pieces
 from rlhf_engine.stages.build import ROUNDING, add_reference, due, load_roles
 from rlhf_engine.stages.ppo_batch import Blocks, Figures, Targets, aim, measure
+from rlhf_engine.stages.ppo_ptx import Conversations
 from rlhf_engine.stages.ppo_update import Updater
 from rlhf_engine.stages.rows import read_split
 from rlhf_engine.stages.stage import StepRecord, Warn, Workplace
@@ -43,17 +44,21 @@ class PpoStage:
         self._questions = questions(train, spec.data, self._roles, place, "prompts")
         self._held_out = questions(held_out, spec.data, self._roles, place, "held-out prompts")
         self._respondent = Respondent(self._roles, self._ppo.sampling, place)
-        size = self._ppo.micro_batch_size
         self._judges = {
-            source: make_scorer(source, self._roles, place.home, size, place.report.say)
+            source: make_scorer(
+                source, self._roles, place.home, place.sizes, place.ranks, place.report.say
+            )
             for source in (spec.reward.score, *spec.reward.gold)
         }
         self._value_role = _add_reference_and_value(spec, self._roles)
         trained = [self._roles.trained("policy")]
         if self._value_role is not None:
             trained.append(self._roles.trained("value"))
-        self._optimizer = AdapterOptimizer(self._ppo.optimizer, trained)
-        self._updater = Updater(self._roles, self._optimizer, self._ppo, self._value_role)
+        self._optimizer = AdapterOptimizer(self._ppo.optimizer, trained, place.ranks)
+        ptx = Conversations(spec, self._roles, place) if self._ppo.ptx.data.path else None
+        self._updater = Updater(
+            self._roles, self._optimizer, self._ppo, self._value_role, place.sizes, place.ranks, ptx
+        )
         self._score_shift, self._score_scale = 0.0, 1.0
         self.total_steps = self._ppo.steps
 
@@ -63,7 +68,15 @@ class PpoStage:
         if step == 1:
             self._normalise(raw[self._spec.reward.score])
         scores = self._scores(answers, raw)
-        blocks = Blocks(answers, self._ppo, self._spec.seed, step, self._roles)
+        blocks = Blocks(
+            answers,
+            self._ppo,
+            self._spec.seed,
+            step,
+            self._roles,
+            self._place.sizes,
+            self._place.ranks,
+        )
         figures = self._measure(answers, blocks, knobs)
         targets = aim(figures, scores, knobs["kl_coef"], self._ppo)
         metrics = self._metrics(answers, raw, scores, figures, targets, knobs)
@@ -75,7 +88,8 @@ class PpoStage:
             stats = self._updater.update(blocks, figures, targets, knobs, lr, progress)
         metrics |= stats.metrics() | {"lr": lr}
         if self._held_out and due(self._ppo.eval_every, step, self.total_steps):
-            held_out, more = self._evaluate(step, knobs)
+            with self._place.report.atomic():
+                held_out, more = self._place.sizes.fit(lambda: self._evaluate(knobs))
             metrics |= held_out
             samples += more
         warnings = self._check_first_ratio(step, stats.first_ratio_error)
@@ -118,12 +132,18 @@ class PpoStage:
     def _measure(
         self, answers: Sequence[Answer], blocks: Blocks, knobs: Mapping[str, float]
     ) -> Figures:
-        first_epoch = [block for minibatch in blocks.minibatches(0) for block in minibatch]
+        first_epoch = [block for rows in blocks.minibatches(0) for block in blocks.packs(rows)]
         phase = self._place.report.phase("measure", len(answers), "responses")
         with phase as progress:
             temperature = knobs["temperature"]
             return measure(
-                self._roles, answers, first_epoch, temperature, self._value_role, progress
+                self._roles,
+                answers,
+                first_epoch,
+                temperature,
+                self._value_role,
+                self._place.ranks,
+                progress,
             )
 
     def _metrics(
@@ -210,17 +230,14 @@ class PpoStage:
         gold = self._spec.reward.gold
         return float(raw[gold[0]][row]) if gold else None
 
-    def _evaluate(
-        self, step: int, knobs: Mapping[str, float]
-    ) -> tuple[dict[str, float], list[Sample]]:
+    def _evaluate(self, knobs: Mapping[str, float]) -> tuple[dict[str, float], list[Sample]]:
         """Answer every held-out prompt, with the same draws each time."""
         count = len(self._held_out)
         draws = noise(self._spec.seed, "held-out", 0, count, self._respondent.longest)
-        with self._place.report.atomic():
-            asked: Sequence[Question] = self._held_out
-            answers = self._respondent.answer("policy", asked, draws, knobs["temperature"])
-            raw = self._judge(answers)
-            scores = self._scores(answers, raw)
+        asked: Sequence[Question] = self._held_out
+        answers = self._respondent.answer("policy", asked, draws, knobs["temperature"])
+        raw = self._judge(answers)
+        scores = self._scores(answers, raw)
         metrics = {
             "eval_score": float(scores.mean()),
             **self._gold(raw, "eval_"),

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.spec import Ppo
 from rlhf_engine.model.roles import Roles
+from rlhf_engine.ranks import Ranks
 from rlhf_engine.rl.advantages import dr_grpo, gae, grpo, rloo
 from rlhf_engine.rl.kl import k1, k3, per_token_kl, sequence_kl
 from rlhf_engine.rl.masked import whiten
@@ -64,7 +66,14 @@ class Blocks:
     """
 
     def __init__(
-        self, answers: Sequence[Answer], spec: Ppo, seed: int, step: int, roles: Roles
+        self,
+        answers: Sequence[Answer],
+        spec: Ppo,
+        seed: int,
+        step: int,
+        roles: Roles,
+        sizes: Sizes,
+        ranks: Ranks,
     ) -> None:
         self._prompts = [answer.question.ids for answer in answers]
         self._responses = [answer.response.tokens for answer in answers]
@@ -72,21 +81,30 @@ class Blocks:
         self._seed = seed
         self._step = step
         self._roles = roles
+        self._sizes = sizes
+        self._ranks = ranks
         self._lengths = [
             len(p) + len(r) for p, r in zip(self._prompts, self._responses, strict=True)
         ]
 
-    def minibatches(self, epoch: int) -> list[list[Pack]]:
-        """Shuffled minibatches of one epoch, each as its micro-batches."""
+    @property
+    def updates_before(self) -> int:
+        """Optimiser updates in the steps before this one."""
+        return (self._step - 1) * self._spec.epochs * self._spec.minibatches
+
+    def minibatches(self, epoch: int) -> list[list[int]]:
+        """Shuffled minibatches of one epoch, each as its rows."""
         rows = permutation(self._seed, f"minibatch-{epoch}", self._step, len(self._prompts))
         size = len(rows) // self._spec.minibatches
-        return [self._micro(rows[i : i + size]) for i in range(0, len(rows), size)]
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
 
-    def _micro(self, rows: list[int]) -> list[Pack]:
+    def packs(self, rows: list[int]) -> list[Pack]:
+        """A minibatch as the micro-batches that fit into memory now."""
         base = self._roles.base
+        size = self._ranks.rows_at_once(self._sizes.micro_batch, len(rows))
         return [
             pack(self._prompts, self._responses, group, base.pad_id, self._roles.device)
-            for group in micro_batches(self._lengths, rows, self._spec.micro_batch_size)
+            for group in micro_batches(self._lengths, rows, size)
         ]
 
 
@@ -97,6 +115,7 @@ def measure(
     blocks: Sequence[Pack],
     temperature: float,
     value_role: str | None,
+    ranks: Ranks,
     progress: Callable[[float], None],
 ) -> Figures:
     """Log-probs under policy and reference, values, entropies; all by the training forward.
@@ -110,10 +129,9 @@ def measure(
     )
     mask = torch.zeros(shape, dtype=torch.bool, device=roles.device)
     done = 0
-    for block in blocks:
+    for block in ranks.share(blocks):
         hidden = hidden_states(roles, "policy", block)
         own = response_logprobs(roles, hidden, block, temperature)
-        mask[block.cells] = True
         logp[block.cells], entropy[block.cells] = own.logp, own.entropy
         if value_role is not None:
             if value_role != "policy":
@@ -121,11 +139,13 @@ def measure(
             values[block.cells] = token_values(roles, "value", hidden, block)
         hidden = hidden_states(roles, "reference", block)
         ref_logp[block.cells] = response_logprobs(roles, hidden, block, temperature).logp
-        done += len(block.rows)
-        progress(done)
+        done += len(block.rows) * ranks.size
+        progress(min(done, len(answers)))
+    ranks.sum((logp, ref_logp, values, entropy))
     for row, answer in enumerate(answers):
         seen = answer.response.sampled_logp
         sampled[row, : len(seen)] = torch.tensor(seen, device=roles.device)
+        mask[row, : len(seen)] = True
     return Figures(mask, logp, ref_logp, values, entropy, sampled)
 
 

@@ -39,7 +39,9 @@ class RewardStage:
         train, held_out = read_split(spec.data, place.home, spec.seed, place.report)
         self._train = self._encode(train, "training pairs")
         self._held_out = self._encode(held_out, "held-out pairs")
-        self._optimizer = AdapterOptimizer(spec.reward.optimizer, [self._roles.trained("reward")])
+        self._optimizer = AdapterOptimizer(
+            spec.reward.optimizer, [self._roles.trained("reward")], place.ranks
+        )
         self.total_steps = step_count(spec.reward.batches, len(self._train))
 
     def _encode(self, rows: list[Row], what: str) -> list[EncodedPair]:
@@ -49,13 +51,14 @@ class RewardStage:
     def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:
         batches = self._spec.reward.batches
         rows = batch_indices(step, batches.batch_size, len(self._train), self._spec.seed)
-        metrics = self._pass([self._train[row] for row in rows], train=True)
+        with self._optimizer.accumulating():
+            metrics = self._pass([self._train[row] for row in rows], train=True)
         lr = knobs["lr"] * schedule_factor(self._spec.reward.optimizer, step, self.total_steps)
         metrics["grad_norm"] = self._optimizer.update(lr, knobs["max_grad_norm"])
         metrics["lr"] = lr
         if self._held_out and due(batches.eval_every, step, self.total_steps):
             with self._place.report.atomic():
-                held_out = self._pass(self._held_out, train=False)
+                held_out = self._place.sizes.fit(lambda: self._pass(self._held_out, train=False))
             metrics |= {f"eval_{name}": value for name, value in held_out.items()}
         return StepRecord(metrics)
 
@@ -66,8 +69,10 @@ class RewardStage:
         loss = correct = margin = 0.0
         phase = self._place.report.phase("train" if train else "evaluate", len(batch), "pairs")
         with phase as progress, torch.set_grad_enabled(train):
-            size = reward.batches.micro_batch_size
-            for done, rows in enumerate(micro_batches(lengths, range(len(batch)), size)):
+            ranks = self._place.ranks
+            size = ranks.rows_at_once(self._place.sizes.micro_batch, len(batch))
+            groups = list(micro_batches(lengths, range(len(batch)), size))
+            for done, rows in enumerate(ranks.share(groups)):
                 chosen, rejected = self._scores([batch[row] for row in rows])
                 part = reward_loss(
                     chosen, rejected, centre_coef=reward.centre_coef, denominator=len(batch)
@@ -77,7 +82,8 @@ class RewardStage:
                 loss += float(part.loss.detach())
                 correct += float(part.correct)
                 margin += float(part.margin)
-                progress(min(len(batch), (done + 1) * size))
+                progress(min(len(batch), (done + 1) * size * ranks.size))
+        loss, correct, margin = ranks.sums([loss, correct, margin])
         return {"loss": loss, "accuracy": correct / len(batch), "margin": margin / len(batch)}
 
     def _scores(self, batch: Sequence[EncodedPair]) -> tuple[Tensor, Tensor]:

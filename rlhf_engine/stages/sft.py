@@ -8,18 +8,16 @@ import torch
 
 from rlhf_engine.checkpoint import State
 from rlhf_engine.data.batches import batch_indices
-from rlhf_engine.data.formats import conversations
-from rlhf_engine.data.sources import Row
-from rlhf_engine.data.tokens import Encoded, encode_conversation
-from rlhf_engine.job.errors import SpecError
+from rlhf_engine.data.tokens import Encoded
 from rlhf_engine.job.spec import SftSpec
 from rlhf_engine.model.export import write_adapter
 from rlhf_engine.optimizer import AdapterOptimizer, schedule_factor
 from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.scoring import micro_batches
 from rlhf_engine.stages.build import due, load_roles, step_count
+from rlhf_engine.stages.conversations import encoded
 from rlhf_engine.stages.masked_tokens import TokenSums, masked_logprobs
-from rlhf_engine.stages.rows import read_split, tell
+from rlhf_engine.stages.rows import read_split
 from rlhf_engine.stages.stage import StepRecord, Workplace
 
 
@@ -33,43 +31,24 @@ class SftStage:
         self.base = self._roles.base.name
         self._roles.freeze("policy")
         self._train, self._held_out = self._read()
-        self._optimizer = AdapterOptimizer(spec.sft.optimizer, [self._roles.trained("policy")])
+        self._optimizer = AdapterOptimizer(
+            spec.sft.optimizer, [self._roles.trained("policy")], place.ranks
+        )
         self.total_steps = step_count(spec.sft.batches, len(self._train))
 
     def _read(self) -> tuple[list[Encoded], list[Encoded]]:
         train, held_out = read_split(
             self._spec.data, self._place.home, self._spec.seed, self._place.report
         )
-        return self._encode(train, "training data"), self._encode(held_out, "held-out data")
-
-    def _encode(self, rows: list[Row], what: str) -> list[Encoded]:
-        if not rows:
-            return []
-        data = self._spec.data
-        items, kept = conversations(rows, data.format, system=data.system, columns=data.columns)
-        tell(self._place.report, what, kept)
-        encoded = []
-        with self._place.report.phase("tokenize", len(items), "rows") as progress:
-            for index, item in enumerate(items):
-                encoded.append(
-                    encode_conversation(
-                        self._roles.base.tokenizer,
-                        item.messages,
-                        data.max_tokens,
-                        data.max_prompt_tokens,
-                    )
-                )
-                progress(index + 1)
-        usable = [item for item in encoded if any(item.loss_mask)]
-        if not usable:
-            raise SpecError(f"{what}: no assistant token is left within data.max_tokens")
-        return usable
+        parts = self._spec.data, self._roles, self._place
+        return encoded(train, *parts, "training data"), encoded(held_out, *parts, "held-out data")
 
     def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:
         batches = self._spec.sft.batches
         rows = batch_indices(step, batches.batch_size, len(self._train), self._spec.seed)
         batch = [self._train[row] for row in rows]
-        sums = self._pass(batch, train=True)
+        with self._optimizer.accumulating():
+            sums = self._pass(batch, train=True)
         factor = schedule_factor(self._spec.sft.optimizer, step, self.total_steps)
         norm = self._optimizer.update(knobs["lr"] * factor, knobs["max_grad_norm"])
         metrics = {
@@ -81,7 +60,7 @@ class SftStage:
         }
         if self._held_out and due(batches.eval_every, step, self.total_steps):
             with self._place.report.atomic():
-                held_out = self._pass(self._held_out, train=False)
+                held_out = self._place.sizes.fit(lambda: self._pass(self._held_out, train=False))
             metrics |= {"eval_loss": held_out.loss, "eval_token_accuracy": held_out.accuracy}
         return StepRecord(metrics)
 
@@ -92,14 +71,16 @@ class SftStage:
         sums = TokenSums()
         phase = self._place.report.phase("train" if train else "evaluate", len(batch), "rows")
         with phase as progress, torch.set_grad_enabled(train):
-            size = self._spec.sft.batches.micro_batch_size
-            for done, rows in enumerate(micro_batches(lengths, range(len(batch)), size)):
+            ranks = self._place.ranks
+            size = ranks.rows_at_once(self._place.sizes.micro_batch, len(batch))
+            groups = list(micro_batches(lengths, range(len(batch)), size))
+            for done, rows in enumerate(ranks.share(groups)):
                 logp, correct = masked_logprobs(self._roles, [batch[row] for row in rows])
                 if train:
                     (-logp.sum() / count).backward()
                 sums.add(logp, correct)
-                progress(min(len(batch), (done + 1) * size))
-        return sums
+                progress(min(len(batch), (done + 1) * size * ranks.size))
+        return sums.over(ranks)
 
     def state(self) -> State:
         return State({"policy": self._roles.state("policy"), "optimizer": self._optimizer.state()})

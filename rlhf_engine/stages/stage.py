@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rlhf_engine.checkpoint import State
+from rlhf_engine.fitting import Sizes
 from rlhf_engine.progress import Reporter
+from rlhf_engine.ranks import Ranks
 from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.runs.sample import Sample
 
@@ -36,7 +38,11 @@ class Stage(Protocol):
     base: str
 
     def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:
-        """Do one step with these knob values."""
+        """Do one step with these knob values.
+
+        What fails before the first update leaves nothing behind and can be done again; what comes
+        after it deals with a lack of memory by itself (`Sizes.fit`).
+        """
         ...
 
     def state(self) -> State | None:
@@ -58,3 +64,5 @@ class Workplace:
     run_id: str
     device: Any
     report: Reporter
+    sizes: Sizes
+    ranks: Ranks = field(default_factory=Ranks)

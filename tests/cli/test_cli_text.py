@@ -79,7 +79,7 @@ def test_progress_lines_are_few(home: Path) -> None:
     narrator = Narrator(make_run(home))
 
     def at(second: float, phase: str, step: int) -> str | None:
-        row = StepRow(step, 1, step, 0.0, {"score": 1.25, "kl": 3.0}, {"kl_coef": 0.05}, {})
+        row = StepRow(step, 1, step, 0.0, {"score": 1.25, "kl": 3.0}, {"kl_coef": 0.05}, {}, {})
         progress = Progress(1, "running", phase, 4, 32, "responses", "", 0.0)
         return narrator.line(Look(RunState("running", phase, step, 60), progress, row), second)
 

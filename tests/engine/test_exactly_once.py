@@ -26,7 +26,10 @@ def kill_and_resume(lab: Lab, kills: int, seed: int, *overrides: str) -> None:
         lab.until(lambda: run_state(run).word in ("running", "done"), "the engine")
         value = round(chance.uniform(0.0, 0.2), 4)
         sent.append(inbox.send(run.inbox, "set", {"knob": "kl_coef", "value": value}))
-        time.sleep(chance.uniform(0.0, 6.0))
+        # Most kills come while steps are done, some while the engine starts.
+        if chance.random() < 0.8:
+            lab.at_step(run, lab.step_of(run) + chance.randint(1, 8))
+        time.sleep(chance.uniform(0.0, 0.5))
         if run_state(run).ended:
             break
         lab.kill(run)

@@ -68,6 +68,7 @@ def test_pause_holds_the_run_between_steps_and_resume_goes_on(lab: Lab) -> None:
         lambda: (run.checkpoints / f"step-{held:06d}").is_dir(), "the checkpoint of the pause"
     )
     assert lab.step_of(run) == held
+    lab.until(lambda: run_state(run).word == "paused", "the pause to show again")
     acknowledged(lab, run, inbox.send(run.inbox, "resume"))
     assert acknowledged(lab, run, waiting).step == held + 1
     lab.at_step(run, held + 2)

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from rlhf_engine.runs import inbox
-from rlhf_engine.runs.checkpoints import saved
+from rlhf_engine.runs.checkpoints import folder_of, saved
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.launch import start_engine
 from rlhf_engine.runs.lineage import checkpoint_steps
@@ -57,9 +57,12 @@ def test_the_steps_after_a_rollback_are_those_of_before(lab: Lab) -> None:
     assert (row.state, row.step) == ("applied", 3)
     lab.until(lambda: run_state(run).step == 3, "the rollback")
     assert run_state(run).word == "paused", "a paused run stays paused"
-    assert [step for step, _ in saved(run.checkpoints)] == [3]
+    lab.until(lambda: [step for step, _ in saved(run.checkpoints)] == [3], "the folders to go")
     inbox.send(run.inbox, "resume")
-    lab.at_step(run, 8)
+    lab.at_step(run, 5)
+    again, expected = lab.figures(run), lab.figures(calm)
+    assert len(again) >= 5
+    assert all(figures == expected[step] for step, figures in again.items())
     assert roll_back(lab, run, 0).state == "applied", "the start is built anew"
     finished(lab, run)
 
@@ -80,22 +83,24 @@ def test_the_steps_after_a_rollback_are_those_of_before(lab: Lab) -> None:
 
 
 def test_a_kill_in_the_midst_of_a_rollback_brings_nothing_back(lab: Lab, tmp_path: Path) -> None:
-    calm = lab.start("smoke", *STEERED, "ppo.steps=12", name="calm")
+    sparse = (*STEERED, "checkpoints.every=5", "ppo.steps=12")
+    calm = lab.start("smoke", *sparse, name="calm")
     finished(lab, calm)
-    run = lab.start("smoke", *STEERED, "ppo.steps=12", name="back")
+    run = lab.start("smoke", *sparse, name="back")
     lab.at_step(run, 4)
     inbox.send(run.inbox, "set", {"knob": "lr", "value": 0.02})
-    paused_at(lab, run, 10)
-    # The state of a kill between the store's transaction and the removal of the folders.
-    abandoned = shutil.copytree(run.checkpoints, tmp_path / "abandoned")
-    assert roll_back(lab, run, 3).state == "applied"
+    done = paused_at(lab, run, 7)
+    answer(lab, run, inbox.send(run.inbox, "checkpoint"))
+    lab.until(lambda: checkpoint_steps(run)[-1] == done, "the checkpoint")
+    abandoned = tmp_path / "abandoned"
+    shutil.copytree(folder_of(run.checkpoints, done), abandoned)
+    assert roll_back(lab, run, 5).state == "applied"
     lab.kill(run)
-    for step in (6, 9):
-        shutil.copytree(abandoned / f"step-{step:06d}", run.checkpoints / f"step-{step:06d}",
-                        dirs_exist_ok=True)  # fmt: skip
-    assert checkpoint_steps(run) == [3], "nothing can be forked from what was taken back"
+    # As if the kill had come between the store's transaction and the removal of the folders.
+    shutil.copytree(abandoned, folder_of(run.checkpoints, 6))
+    assert checkpoint_steps(run) == [5], "nothing can be forked from what was taken back"
     start_engine(run)
-    lab.at_step(run, 5)
+    lab.at_step(run, 7)
     lab.kill(run)
     start_engine(run)
     finished(lab, run)

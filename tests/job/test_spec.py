@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.job.knobs import find_knob, knob_values, knobs_of, planned_changes
+from rlhf_engine.job.knobs import (
+    check_change,
+    find_knob,
+    knob_values,
+    knobs_of,
+    planned_changes,
+)
 from rlhf_engine.job.presets import load_preset, preset_files, stage_links
 from rlhf_engine.job.section import Section
 from rlhf_engine.job.spec import STAGES, PpoSpec, inputs
@@ -183,3 +189,20 @@ def test_inputs_are_the_runs_that_a_spec_reads(file: Path) -> None:
     overrides = ["policy=run:a", "reward.score=run:b", 'reward.gold=["run:a", "rule:x"]']
     (spec,) = load_preset(str(file), overrides).stages
     assert inputs(spec) == ["a", "b"]
+
+
+def test_conversations_beside_ppo_are_read_and_must_be_there_to_be_weighted(file: Path) -> None:
+    with pytest.raises(SpecError, match=r"ppo\.ptx: coef > 0 needs .* ppo\.ptx\.data\.path"):
+        load_preset(str(file), ["ppo.ptx_coef=0.5"])
+    path = "ppo.ptx.data.path=run:talks"
+    spec = load_preset(str(file), [path, "ppo.ptx_coef=0.5"]).stages[0]
+    assert inputs(spec) == ["talks"]
+    pipeline = load_preset("hh", ["ppo:ppo.ptx.data.path=stage:sft"])
+    assert [stage_links(s).count("sft") for s in pipeline.stages if s.stage == "ppo"] == [2]
+
+    plain = load_preset(str(file)).stages[0]
+    knob = find_knob(type(plain), "ptx_coef")
+    check_change(spec, knob, 2.0)
+    check_change(plain, knob, 0.0)
+    with pytest.raises(SpecError, match=r"^ptx_coef = 2: coef > 0 needs"):
+        check_change(plain, knob, 2.0)

@@ -15,6 +15,7 @@ from transformers import (
     AutoTokenizer,
 )
 
+from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.knobs import knob_values
 from rlhf_engine.job.spec import SPEC, RunSpec
 from rlhf_engine.progress import Reporter
@@ -151,7 +152,8 @@ def build(spec: RunSpec, home: Path, reporter: type[Reporter] = Reporter) -> Sta
     """The stage as the engine builds it."""
     store = StoreWriter(home / f"{len(list(home.glob('*.db')))}.db")
     report = reporter(store, lambda: False)
-    place = Workplace(home, "run", torch.device("cpu"), report)
+    sizes = Sizes(spec, store, report)  # type: ignore[arg-type]
+    place = Workplace(home, "run", torch.device("cpu"), report, sizes)
     return STAGES[spec.stage](spec, place)  # type: ignore[arg-type]
 
 

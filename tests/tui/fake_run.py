@@ -52,7 +52,8 @@ class FakeRun:
             for _ in range(count):
                 self.step += 1
                 row = figures(self.stage, self.step, self.noise) | metrics
-                self.store.step(self.step, row, self.knobs, {"generate": 0.5, "update": 0.3})
+                seconds = {"generate": 0.5, "update": 0.3}
+                self.store.step(self.step, row, self.knobs, seconds, {"update": 3 * 2**29})
 
     def samples(self, prompt: str, response: str, count: int = 4) -> None:
         self.store.samples(

@@ -33,11 +33,12 @@ def check(
     chosen = ready_preset(home, preset, overrides)
     say(f"{preset}: the spec is valid ({', '.join(spec.name for spec in chosen.stages)})")
     with tempfile.TemporaryDirectory(prefix="workbench-check-") as folder:
-        files = _write_specs(home, chosen, Path(folder))
+        files = write_specs(home, chosen, Path(folder))
         ctx.exit(_show_findings(home, files, as_json))
 
 
-def _write_specs(home: Path, preset: Preset, folder: Path) -> list[Path]:
+def write_specs(home: Path, preset: Preset, folder: Path) -> list[Path]:
+    """Write each stage's spec, ready for an engine, into a folder; return the files."""
     files = []
     for index, spec in enumerate(preset.stages):
         file = folder / f"{index}-{spec.name}.toml"

@@ -28,6 +28,11 @@ def ready_preset(
 @set_option
 @click.option("--name", help="Name of the run, or of the pipeline.")
 @click.option("--wait", is_flag=True, help="Show progress until all runs have ended.")
+@click.option(
+    "--no-start",
+    is_flag=True,
+    help="Print the run's folder for `accelerate launch -m rlhf_engine FOLDER` on several GPUs.",
+)
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -36,6 +41,7 @@ def run(
     overrides: tuple[str, ...],
     name: str | None,
     wait: bool,
+    no_start: bool,
 ) -> None:
     """Start a preset and print the id of each run.
 
@@ -43,6 +49,10 @@ def run(
     this terminal: come back with `workbench attach RUN`.
     """
     chosen = ready_preset(home, preset, overrides, name)
+    if no_start:
+        for created in launch.create(home, chosen, name):
+            click.echo(created.path)
+        return
     tell_started(ctx, launch.launch(home, chosen, name), wait)
 
 

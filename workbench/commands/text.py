@@ -10,6 +10,7 @@ from rlhf_engine.runs.reader import Progress
 from rlhf_engine.runs.sample import printable
 
 Cell = str | float | None
+GIB = 2**30
 
 
 def terminal_width() -> int:
@@ -64,6 +65,11 @@ def number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "–"
     return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def gib(size: float) -> str:
+    """A size of memory, such as `2.31 GiB`."""
+    return f"{size / GIB:.2f} GiB"
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:

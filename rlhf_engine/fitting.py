@@ -1,0 +1,143 @@
+"""How many rows are in memory at once: what the spec says, halved where that does not fit."""
+
+import gc
+import json
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from typing import Any, TypeVar
+
+from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.remedies import remedies
+from rlhf_engine.job.spec import Spec
+from rlhf_engine.progress import Reporter
+from rlhf_engine.ranks import Ranks
+from rlhf_engine.runs.writer import StoreWriter
+
+T = TypeVar("T")
+FACT = "sizes"
+# The phases that sample, and those with a backward pass.
+GENERATE = "generate"
+BACKWARD = ("train", "update")
+# Where a stage's section says how many rows are in memory at once.
+MICRO_BATCH = ("micro_batch_size", "batches.micro_batch_size")
+SAMPLING = "sampling.batch_size"
+# How allocators other than Python's and torch's own on CUDA say it, in a RuntimeError.
+PHRASES = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "std::bad_alloc",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
+
+def out_of_memory(fault: BaseException) -> bool:
+    """Whether an allocation failed, on the device or on the host."""
+    if isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(fault, RuntimeError) and any(phrase in str(fault) for phrase in PHRASES)
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """From a step on, a field of the spec counts as fewer rows."""
+
+    step: int
+    field: str
+    rows: int
+
+
+class Sizes:
+    """The sizes in force at a step; none of them changes a result beyond rounding.
+
+    What was found is a fact of the run, with the step it was found at, so that a resumed run
+    works with the sizes that the run had there.
+    """
+
+    def __init__(
+        self, spec: Spec, store: StoreWriter, report: Reporter, ranks: Ranks | None = None
+    ) -> None:
+        self._spec = spec
+        self._store = store
+        self._report = report
+        self._ranks = ranks or Ranks()
+        found = store.query("SELECT value FROM run WHERE key = ?", FACT)
+        rows = self._ranks.tell(json.loads(found[0][0]) if found else [])
+        self._shrinks = [Shrink(*row) for row in rows]
+        self.step = 0
+
+    @property
+    def sampling(self) -> int:
+        """Responses generated at once."""
+        return self._rows(SAMPLING)
+
+    @property
+    def micro_batch(self) -> int:
+        """Rows (or pairs, or responses) in one pass that trains or scores."""
+        return self._rows(self._micro_batch)
+
+    @property
+    def _micro_batch(self) -> str:
+        """The field of that size; stages that only sample have one size for everything."""
+        return next((name for name in MICRO_BATCH if self._asked(name) is not None), SAMPLING)
+
+    def _asked(self, name: str) -> int | None:
+        found: Any = getattr(self._spec, self._spec.stage)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return None if found is None else int(found)
+
+    def _rows(self, name: str) -> int:
+        rows = self._asked(name)
+        assert rows is not None, f"{self._spec.stage} has no {name}"
+        for shrink in self._shrinks:
+            if shrink.field == name and shrink.step <= self.step:
+                rows = min(rows, shrink.rows)
+        return rows
+
+    def fit(self, work: Callable[[], T]) -> T:
+        """Do `work`, again with half the rows whenever memory runs out.
+
+        It must leave nothing behind when it fails. Raises SpecError with the cheapest remedies
+        where one row at once is too much. Several processes work in step, so none of them can
+        do a thing again on its own: there the fault goes on.
+        """
+        if self._ranks.size > 1:
+            return work()
+        while True:
+            try:
+                return work()
+            except Exception as fault:
+                if not out_of_memory(fault):
+                    raise
+            # Out here the fault is gone, and with it the frames that held its tensors.
+            self._halve(self._report.doing)
+            _free()
+
+    def _halve(self, phase: str) -> None:
+        name = SAMPLING if phase == GENERATE else self._micro_batch
+        rows, field = self._rows(name), f"{self._spec.stage}.{name}"
+        if rows == 1:
+            cheapest = ", ".join(remedies(self._spec, backward=phase in BACKWARD))
+            raise SpecError(
+                f"out of memory in step {self.step} ({phase}) with {field}=1; the cheapest "
+                f"remedies: {cheapest}"
+            )
+        less = rows // 2
+        self._shrinks.append(Shrink(self.step, name, less))
+        text = (
+            f"out of memory with {name.removeprefix('batches.')} {rows}: {phase} of step "
+            f"{self.step} redone with {less}; set {field}={less} to start with it"
+        )
+        with self._store.transaction():
+            self._store.event(self.step, "warn", "memory", text)
+            self._store.set_fact(FACT, json.dumps([astuple(shrink) for shrink in self._shrinks]))
+
+
+def _free() -> None:
+    """Give back what nobody holds any more, and torch's cache of it."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

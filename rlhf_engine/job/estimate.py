@@ -1,0 +1,232 @@
+"""Peak memory of a stage by phase and part, from its spec and a model's numbers alone.
+
+Every sequence is taken to be as long as the spec allows, so that shorter data takes less. What
+the data itself takes is not known here; rows and their tokens are small beside a model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rlhf_engine.job.footprint import BYTES, FP32, Block, Device, Footprint, Shape
+from rlhf_engine.job.sections import Sampling
+from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, RewardSpec, SftSpec, Spec
+
+Parts = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase by the engine's name for it, and the bytes of each part at its peak."""
+
+    name: str
+    parts: Parts
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A stage's phases, as they are once its first step is done."""
+
+    phases: tuple[Phase, ...]
+
+    @property
+    def peak(self) -> Phase:
+        """The phase that takes most."""
+        return max(self.phases, key=lambda phase: phase.bytes)
+
+
+def estimate(spec: Spec, shape: Shape, device: Device) -> Estimate:
+    """Bytes of every part in every phase: load, then the phases of a step."""
+    run = _Run(spec, Footprint(shape, spec.model, device))
+    phases: tuple[Phase, ...]
+    match spec:
+        case SftSpec():
+            rows = Block(spec.sft.batches.micro_batch_size, spec.data.max_tokens)
+            phases = (run.phase("train", run.training(rows, logit_rows=rows.tokens)),)
+        case RewardSpec():
+            # Chosen and rejected sides pass together.
+            pairs = Block(2 * spec.reward.batches.micro_batch_size, spec.data.max_tokens)
+            phases = (run.phase("train", run.training(pairs, logit_rows=0)),)
+        case PpoSpec():
+            phases = _ppo(spec, run)
+        case CollectSpec():
+            count = spec.collect.prompts_per_step * spec.collect.drafts
+            phases = _answering(run, count, spec.collect.sampling, kl=False)
+        case EvaluateSpec():
+            count = spec.evaluate.prompts_per_step * spec.evaluate.responses
+            phases = _answering(run, count, spec.evaluate.sampling, kl=True)
+    return Estimate((run.load(), *phases))
+
+
+def _ppo(spec: PpoSpec, run: "_Run") -> tuple[Phase, ...]:
+    ppo = spec.ppo
+    size = min(ppo.micro_batch_size, ppo.batch_size // ppo.minibatches)
+    longest = spec.data.max_prompt_tokens + ppo.sampling.max_new_tokens
+    block, rows = Block(size, longest), size * ppo.sampling.max_new_tokens
+    update = run.training(block, logit_rows=rows)
+    if ppo.ptx.data.path:
+        mixed_in = min(ppo.micro_batch_size, ppo.ptx.batch_size)
+        conversations = Block(mixed_in, ppo.ptx.data.max_tokens)
+        update = largest(update, run.training(conversations, logit_rows=conversations.tokens))
+    judged = run.judging(Block(min(ppo.micro_batch_size, ppo.batch_size), longest))
+    return (
+        run.phase("generate", run.generating(ppo.batch_size, ppo.sampling)),
+        run.phase("judge", judged),
+        run.phase("measure", run.measuring(block, rows)),
+        run.phase("update", update),
+    )
+
+
+def _answering(run: "_Run", count: int, sampling: Sampling, *, kl: bool) -> tuple[Phase, ...]:
+    """`count` answers a step, then their scores and, with `kl`, their distance."""
+    size = min(sampling.batch_size, count)
+    block = Block(size, run.spec.data.max_prompt_tokens + sampling.max_new_tokens)
+    scored = run.judging(block)
+    if kl:
+        scored = largest(scored, run.measuring(block, size * sampling.max_new_tokens))
+    generated = run.generating(count, sampling)
+    return run.phase("generate", generated), run.phase("score", scored)
+
+
+def largest(*moments: Parts) -> Parts:
+    """The parts of the moment that takes most."""
+    return max(moments, key=lambda parts: sum(parts.values()))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One stage on one model and device; the parts of each kind of work."""
+
+    spec: Spec
+    footprint: Footprint
+
+    def phase(self, name: str, parts: Parts) -> Phase:
+        whole = {**self._standing(), **parts}
+        return Phase(name, {part: size for part, size in whole.items() if size})
+
+    def load(self) -> Phase:
+        """The base on its way in. On the CPU its file stays mapped while it is converted, and is
+        mapped and not read where there is nothing to convert."""
+        model, shape, device = self.spec.model, self.footprint.shape, self.footprint.device
+        kept, reading = self.footprint.base, shape.largest * BYTES[model.dtype]
+        if device.kind == "cpu":
+            plain = model.quantization == "none" and shape.stored_bytes == BYTES[model.dtype]
+            stored = (shape.linear + shape.other) * shape.stored_bytes
+            kept, reading = (0, 0) if plain and not device.widens else (kept, stored)
+        parts = {"process": device.process, "base": kept, "model files": reading}
+        return Phase("load model", {part: size for part, size in parts.items() if size})
+
+    def generating(self, answers: int, sampling: Sampling) -> Parts:
+        """Sampling: the copy is merged, then prompts fill the cache, then tokens extend it."""
+        rows = min(sampling.batch_size, answers)
+        prompt = Block(rows, self.spec.data.max_prompt_tokens)
+        whole = Block(rows, prompt.length + sampling.max_new_tokens)
+        weight = 0 if self._merged else self.footprint.weight_in_passing
+        most = largest(
+            {"merging": self.footprint.merging if self._merged else 0},
+            {
+                "KV cache": self.footprint.kv_cache(prompt),
+                "activations": self.footprint.forward(prompt) + weight,
+            },
+            {
+                "KV cache": self.footprint.kv_cache(whole),
+                "decoding": self.footprint.decoding(whole) + weight,
+            },
+        )
+        return {"merged copy": self.footprint.merged_copy if self._merged else 0, **most}
+
+    def judging(self, block: Block) -> Parts:
+        """A learned reward's forward pass; rules take nothing worth counting."""
+        return self._passing(block) if self.footprint.shape.reward_lora else {}
+
+    def measuring(self, block: Block, rows: int) -> Parts:
+        """A forward pass, then log-probs of `rows` response tokens, without gradients."""
+        hidden = block.tokens * self.footprint.shape.hidden * self.footprint.wide
+        logits = self.footprint.logit_chunk(rows, train=False)
+        return largest(self._passing(block), {"activations": hidden, "logit chunk": logits})
+
+    def _passing(self, block: Block) -> Parts:
+        return {"activations": self.footprint.forward(block) + self.footprint.weight_in_passing}
+
+    def training(self, block: Block, logit_rows: int) -> Parts:
+        """Forward and backward pass of one micro-batch: all that was saved stands while the
+        logits, then the last layer, get their gradients."""
+        return {
+            "gradients": self.trained * FP32,
+            "activations": self.footprint.saved(block),
+            **largest(
+                {"logit chunk": self.footprint.logit_chunk(logit_rows, train=True)},
+                {"backward": self.footprint.backward(block)},
+            ),
+            "heap holes": self.footprint.heap_holes(block),
+        }
+
+    @property
+    def trained(self) -> int:
+        """Parameters that an optimiser updates."""
+        shape, spec = self.footprint.shape, self.spec
+        match spec:
+            case SftSpec():
+                return shape.policy_lora
+            case RewardSpec():
+                return shape.policy_lora + shape.hidden
+            case PpoSpec() if spec.ppo.advantage == "gae":
+                return shape.policy_lora + self._value_lora + shape.hidden
+            case PpoSpec():
+                return shape.policy_lora
+        return 0
+
+    @property
+    def _value_lora(self) -> int:
+        spec, shape = self.spec, self.footprint.shape
+        if not isinstance(spec, PpoSpec):
+            return 0
+        own = spec.ppo.advantage == "gae" and spec.ppo.value == "separate"
+        return (shape.reward_lora or shape.policy_lora) if own else 0
+
+    @property
+    def _frozen(self) -> int:
+        """Parameters of adapters and heads that only judge or compare."""
+        shape, spec = self.footprint.shape, self.spec
+        judge = shape.reward_lora + shape.hidden if shape.reward_lora else 0
+        match spec:
+            case PpoSpec():
+                return judge + (shape.policy_lora if shape.inherited else 0)
+            case CollectSpec() | EvaluateSpec():
+                return judge + shape.policy_lora + shape.against_lora
+        return 0
+
+    @property
+    def _merged(self) -> bool:
+        sampling, shape = sampling_of(self.spec), self.footprint.shape
+        return (
+            sampling is not None and sampling.merge and shape.policy_lora + shape.against_lora > 0
+        )
+
+    def _standing(self) -> Parts:
+        """What every phase finds in place. On a GPU the merged copy stays where it was made."""
+        kept = self._merged and self.footprint.device.kind == "cuda"
+        section = getattr(self.spec, self.spec.stage)
+        moments = self.footprint.optimizer(self.trained, section.optimizer) if self.trained else 0
+        return {
+            "process": self.footprint.device.process,
+            "base": self.footprint.base,
+            "adapters": (self.trained + self._frozen) * FP32,
+            "optimizer": moments,
+            "merged copy": self.footprint.merged_copy if kept else 0,
+        }
+
+
+def sampling_of(spec: Spec) -> Sampling | None:
+    """How a stage samples; None for one that does not."""
+    match spec:
+        case PpoSpec():
+            return spec.ppo.sampling
+        case CollectSpec():
+            return spec.collect.sampling
+        case EvaluateSpec():
+            return spec.evaluate.sampling
+    return None

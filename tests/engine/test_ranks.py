@@ -1,0 +1,105 @@
+"""Data parallel: two processes give what one gives with the same global batch."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from safetensors.torch import load
+
+from rlhf_engine.job.presets import load_preset
+from rlhf_engine.runs import inbox
+from rlhf_engine.runs.directory import RunDir
+from rlhf_engine.runs.launch import create, start_engine
+from rlhf_engine.runs.reader import StoreReader
+from tests.engine.conftest import Lab
+
+FP32 = ("model.dtype=fp32",)
+# Sums in another order, magnified by AdamW where a gradient is almost zero.
+ROUNDING = 2e-4
+# Counts of tokens beyond a threshold jump where a token lies on it.
+COUNTS = ("clip_fraction", "value_clip_fraction")
+
+
+@contextmanager
+def two_processes(lab: Lab, run: RunDir) -> Iterator[subprocess.Popen[bytes]]:
+    """What `accelerate launch --num_processes 2 -m rlhf_engine RUN` starts, on the CPU."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc-per-node=2", "-m", "rlhf_engine", str(run.path)]
+    with run.log.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def trained_by_two(lab: Lab, *overrides: str) -> RunDir:
+    (run,) = create(lab.home, load_preset("smoke", list(overrides)), "two")
+    with two_processes(lab, run) as process:
+        assert process.wait() == 0, run.log.read_text()
+    return run
+
+
+def same(lab: Lab, one: RunDir, two: RunDir) -> None:
+    for step, figures in lab.figures(one).items():
+        for name in figures.keys() - COUNTS:
+            value = figures[name]
+            other = lab.figures(two)[step][name]
+            assert math.isclose(value, other, rel_tol=ROUNDING, abs_tol=ROUNDING), (step, name)
+    ours, theirs = (load(lab.weights(run)) for run in (one, two))
+    for name, tensor in ours.items():
+        assert float((tensor - theirs[name]).abs().max()) < ROUNDING, name
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("ppo.value=separate",),
+        pytest.param(("ppo.advantage=rloo", "ppo.group_size=4"), marks=pytest.mark.slow),
+        pytest.param(("ppo.value=shared", "ppo.micro_batch_size=1"), marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_equal_one(lab: Lab, overrides: tuple[str, ...]) -> None:
+    settings = (*FP32, "ppo.steps=4", *overrides)
+    alone = lab.start("smoke", *settings)
+    lab.ended(alone)
+    together = trained_by_two(lab, *settings)
+    assert lab.figures(together).keys() == {1, 2, 3, 4}
+    same(lab, alone, together)
+
+
+def test_commands_and_knobs_reach_all_processes_at_the_same_step(lab: Lab) -> None:
+    settings = (*FP32, "ppo.steps=12", "checkpoints.every=4")
+    (run,) = create(lab.home, load_preset("smoke", list(settings)), "steered")
+    with two_processes(lab, run) as process:
+        lab.at_step(run, 2)
+        for name, value in (("kl_coef", 0.5), ("lr", 3e-4), ("temperature", 0.8)):
+            inbox.send(run.inbox, "set", {"knob": name, "value": value}, "test")
+        assert process.wait() == 0, run.log.read_text()
+    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
+        changed = [k for k in reader.knobs() if k.source == "command"]
+    assert len(changed) == 3
+    plan = ", ".join(f'{{step = {k.step}, knob = "{k.name}", value = {k.new}}}' for k in changed)
+    alone = lab.start("smoke", *settings, f"changes=[{plan}]")
+    lab.ended(alone)
+    same(lab, alone, run)
+
+
+def test_a_run_of_two_processes_goes_on_in_one(lab: Lab) -> None:
+    settings = (*FP32, "ppo.steps=8", "checkpoints.every=2")
+    (run,) = create(lab.home, load_preset("smoke", list(settings)), "moved")
+    with two_processes(lab, run):
+        lab.at_step(run, 3)
+        inbox.send(run.inbox, "stop", {}, "test")
+        assert lab.ended(run).word == "stopped"
+    start_engine(run)
+    lab.until(lambda: lab.step_of(run) == 8, "the end")
+    lab.ended(run)
+    alone = lab.start("smoke", *settings)
+    lab.ended(alone)
+    same(lab, alone, run)
