@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 from rlhf_engine.job.footprint import BYTES, FP32, Block, Device, Footprint, Shape
 from rlhf_engine.job.sections import Sampling
-from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, RewardSpec, SftSpec, Spec
+from rlhf_engine.job.spec import (
+    CollectSpec,
+    DpoSpec,
+    EvaluateSpec,
+    PpoSpec,
+    RewardSpec,
+    SftSpec,
+    Spec,
+)
 
 Parts = Mapping[str, int]
 
@@ -52,6 +60,8 @@ def estimate(spec: Spec, shape: Shape, device: Device) -> Estimate:
             phases = (run.phase("train", run.training(pairs, logit_rows=0)),)
         case PpoSpec():
             phases = _ppo(spec, run)
+        case DpoSpec():
+            phases = _dpo(spec, run)
         case CollectSpec():
             count = spec.collect.prompts_per_step * spec.collect.drafts
             phases = _answering(run, count, spec.collect.sampling, kl=False)
@@ -77,6 +87,22 @@ def _ppo(spec: PpoSpec, run: "_Run") -> tuple[Phase, ...]:
         run.phase("judge", judged),
         run.phase("measure", run.measuring(block, rows)),
         run.phase("update", update),
+    )
+
+
+def _dpo(spec: DpoSpec, run: "_Run") -> tuple[Phase, ...]:
+    dpo = spec.dpo
+    # Chosen and rejected sides pass together; the reference leaves nothing behind.
+    pairs = Block(2 * dpo.batches.micro_batch_size, spec.data.max_tokens)
+    train = run.phase("train", run.training(pairs, logit_rows=pairs.tokens))
+    if not dpo.sample_prompts:
+        return (train,)
+    size = min(dpo.batches.micro_batch_size, dpo.sample_prompts)
+    block = Block(size, spec.data.max_prompt_tokens + dpo.sampling.max_new_tokens)
+    return (
+        run.phase("generate", run.generating(dpo.sample_prompts, dpo.sampling)),
+        run.phase("measure", run.measuring(block, size * dpo.sampling.max_new_tokens)),
+        train,
     )
 
 
@@ -169,7 +195,7 @@ class _Run:
         """Parameters that an optimiser updates."""
         shape, spec = self.footprint.shape, self.spec
         match spec:
-            case SftSpec():
+            case SftSpec() | DpoSpec():
                 return shape.policy_lora
             case RewardSpec():
                 return shape.policy_lora + shape.hidden
@@ -195,6 +221,8 @@ class _Run:
         match spec:
             case PpoSpec():
                 return judge + (shape.policy_lora if shape.inherited else 0)
+            case DpoSpec():
+                return shape.policy_lora if shape.inherited else 0
             case CollectSpec() | EvaluateSpec():
                 return judge + shape.policy_lora + shape.against_lora
         return 0
@@ -225,6 +253,8 @@ def sampling_of(spec: Spec) -> Sampling | None:
     match spec:
         case PpoSpec():
             return spec.ppo.sampling
+        case DpoSpec() if spec.dpo.sample_prompts:
+            return spec.dpo.sampling
         case CollectSpec():
             return spec.collect.sampling
         case EvaluateSpec():

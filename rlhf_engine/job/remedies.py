@@ -7,7 +7,7 @@ from rlhf_engine.job.estimate import estimate
 from rlhf_engine.job.footprint import Device, Shape
 from rlhf_engine.job.presets import parse_spec, parse_value
 from rlhf_engine.job.section import Section
-from rlhf_engine.job.spec import EvaluateSpec, PpoSpec, Spec
+from rlhf_engine.job.spec import DpoSpec, EvaluateSpec, PpoSpec, Spec
 
 COUNT = 3
 # Where a stage's section says how many rows are in memory at once.
@@ -85,7 +85,8 @@ def _harmless(spec: Spec, backward: bool) -> Iterator[tuple[str, str]]:
 def _merges(spec: Spec, section: Section) -> bool:
     """Whether sampling holds a merged copy: of the adapters that are trained or read from runs."""
     policies = [spec.policy, *(spec.evaluate.against if isinstance(spec, EvaluateSpec) else ())]
-    adapted = isinstance(spec, PpoSpec) or any(policy.startswith("run:") for policy in policies)
+    trained = isinstance(spec, PpoSpec | DpoSpec)
+    adapted = trained or any(policy.startswith("run:") for policy in policies)
     return adapted and hasattr(section, "sampling") and bool(section.sampling.merge)
 
 
@@ -94,14 +95,15 @@ def _lossy(spec: Spec) -> Iterator[tuple[str, str]]:
     section = getattr(spec, spec.stage)
     if spec.model.quantization != "nf4":
         yield "model.quantization=nf4", "a coarser base"
-    if hasattr(section, "sampling"):
+    samples = hasattr(section, "sampling")
+    if spec.data.max_tokens > 3 and (not samples or isinstance(spec, DpoSpec)):
+        yield f"data.max_tokens={spec.data.max_tokens // 2}", "cut conversations"
+    if samples:
         if section.sampling.max_new_tokens > 1:
             half = section.sampling.max_new_tokens // 2
             yield f"{spec.stage}.sampling.max_new_tokens={half}", "shorter responses"
         if spec.data.max_prompt_tokens > 1:
             yield f"data.max_prompt_tokens={spec.data.max_prompt_tokens // 2}", "cut prompts"
-    elif spec.data.max_tokens > 3:
-        yield f"data.max_tokens={spec.data.max_tokens // 2}", "cut conversations"
     lora = getattr(spec, "lora", None)
     if lora is not None and lora.r > 1:
         yield f"lora.r={lora.r // 2}", "a smaller adapter"

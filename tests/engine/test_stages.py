@@ -93,7 +93,7 @@ max_new_tokens = 12
 lr = 0.005
 [[stages]]
 stage = "dpo"
-policy = "stage:sft"
+policy = "stage:ppo" # so that it waits for its turn to be steered and killed
 [stages.data]
 path = "stage:collect"
 eval_rows = 6

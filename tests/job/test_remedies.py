@@ -13,10 +13,16 @@ JUDGE = '[reward]\nscore = "rule:brevity"\n'
 STAGES = {
     "sft": HEAD,
     "reward": HEAD,
+    "dpo": HEAD,
     "ppo": HEAD + JUDGE,
     "collect": HEAD + JUDGE,
     "evaluate": HEAD + JUDGE,
 }
+SMALL = (
+    "model.gradient_checkpointing=true",
+    "dpo.sampling.merge=false",
+    "dpo.optimizer.eight_bit=true",
+)
 
 
 def spec_of(folder: Path, stage: str, *overrides: str) -> Spec:
@@ -56,4 +62,6 @@ def test_what_is_offered_helps_there(tmp_path: Path) -> None:
     assert "collect.sampling.merge=false" in names("collect", "policy=run:sft")
     assert "evaluate.sampling.merge=false" in names("evaluate", 'evaluate.against=["run:ppo"]')
     assert "merge" not in names("sft")
+    assert "dpo.sampling.merge=false" in names("dpo")
+    assert "data.max_tokens=512" in names("dpo", *SMALL)
     assert names("reward", "model.quantization=nf4").count("data.max_tokens=512") == 1

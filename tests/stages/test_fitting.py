@@ -43,6 +43,7 @@ eval_every = 1
 [reward.optimizer]
 lr = 0.01
 """
+DPO = REWARD.replace("reward", "dpo") + "[dpo]\nsample_prompts = 0\n"
 SFT = """
 stage = "sft"
 policy = "builtin:tiny-llama"
@@ -119,8 +120,9 @@ def presets(inside: Inside) -> dict[str, Path]:
     ]
     pairs = inside.home / "pairs.jsonl"
     pairs.write_text("\n".join(lines))
-    found = {name: inside.home / f"{name}.toml" for name in ("reward", "sft", "ppo")}
+    found = {name: inside.home / f"{name}.toml" for name in ("reward", "dpo", "sft", "ppo")}
     found["reward"].write_text(REWARD.replace("PAIRS", str(pairs)))
+    found["dpo"].write_text(DPO.replace("PAIRS", str(pairs)))
     found["sft"].write_text(SFT)
     reward = inside.run(found["reward"])
     assert run_state(reward).word == "done", run_state(reward).detail
@@ -186,7 +188,7 @@ def test_ppo_goes_on_where_memory_ran_out(
     assert all(figures["first_ratio_error"] <= 1e-5 for figures in inside.figures(run))
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
 @pytest.mark.parametrize("held_out", [False, True])
 def test_training_goes_on_where_memory_ran_out(
     inside: Inside,
@@ -196,7 +198,7 @@ def test_training_goes_on_where_memory_ran_out(
     held_out: bool,
 ) -> None:
     """In the second micro-batch: the first has left gradients that must not count twice."""
-    role = "policy" if stage == "sft" else "reward"
+    role = "reward" if stage == "reward" else "policy"
     chosen = scores(role) if held_out else trains(role)
     with failing_pass(CUDA, chosen, 1):
         run = inside.run(presets[stage])
