@@ -18,6 +18,7 @@ from transformers import (
 from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.knobs import knob_values
 from rlhf_engine.job.spec import SPEC, RunSpec
+from rlhf_engine.memory import peak_memory
 from rlhf_engine.progress import Reporter
 from rlhf_engine.runs.sample import Sample
 from rlhf_engine.runs.writer import StoreWriter
@@ -151,7 +152,7 @@ def make_spec(
 def build(spec: RunSpec, home: Path, reporter: type[Reporter] = Reporter) -> Stage:
     """The stage as the engine builds it."""
     store = StoreWriter(home / f"{len(list(home.glob('*.db')))}.db")
-    report = reporter(store, lambda: False)
+    report = reporter(store, lambda: False, peak_memory("cpu"))
     sizes = Sizes(spec, store, report)  # type: ignore[arg-type]
     place = Workplace(home, "run", torch.device("cpu"), report, sizes)
     return STAGES[spec.stage](spec, place)  # type: ignore[arg-type]

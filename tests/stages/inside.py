@@ -20,7 +20,6 @@ from rlhf_engine.runs.directory import RunDir, create_run
 from rlhf_engine.runs.launch import ready
 from rlhf_engine.runs.lock import Lock
 from rlhf_engine.runs.reader import StoreReader
-from tests.engine.conftest import CLOCKED
 
 
 class Inside:
@@ -72,7 +71,7 @@ class Inside:
         """Metrics of every step without clocks."""
         with self._reader(run) as reader:
             rows = reader.steps()
-        return [{k: v for k, v in row.metrics.items() if k not in CLOCKED} for row in rows]
+        return [row.repeatable() for row in rows]
 
     def warnings(self, run: RunDir) -> list[str]:
         with self._reader(run) as reader:
