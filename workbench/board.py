@@ -41,8 +41,10 @@ class Board:
     def runs(self) -> list[RunDir]:
         return [run for run in self.slots if run is not None]
 
-    def slot_of(self, run: RunDir) -> int | None:
-        return self.slots.index(run) if run in self.slots else None
+    @property
+    def marks(self) -> dict[str, int]:
+        """The slot of each run by its id."""
+        return {run.id: slot for slot, run in enumerate(self.slots) if run is not None}
 
     def add(self, run: RunDir) -> bool:
         """Give the run a free slot; False if there is none."""
@@ -57,6 +59,11 @@ class Board:
         if run in self.slots:
             self.slots[self.slots.index(run)] = None
             self.hidden.discard(run.id)
+
+    def clear(self) -> None:
+        """Compare nothing."""
+        self.slots = [None] * SLOT_COUNT
+        self.hidden.clear()
 
     def keep(self, ids: set[str]) -> None:
         """Drop the runs that are not among these: they were deleted."""

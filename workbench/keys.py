@@ -53,11 +53,11 @@ OPEN_KEY = Key("runs.open", "enter", "screen.open", "Open", "Open the run's moni
 RUNS_KEYS = (
     Key("runs.new", "n", "app.new", "New", "Launch a preset"),
     Key("runs.resume", "r", "resume", "Resume", "Go on with a run that is paused or has ended"),
-    Key("runs.duplicate", "d", "duplicate", "Copy", "A new run from this run's spec"),
-    Key("runs.mark", "space", "mark", "Mark", "Put the run on the comparison, or take it off"),
-    Key("runs.compare", "c", "compare", "Compare", "Compare the marked runs"),
+    Key("runs.duplicate", "d", "duplicate", "Copy", "A new run from this run's spec", False),
+    Key("runs.mark", "space", "mark", "Mark", "Put the run into the comparison, or take it out"),
+    Key("runs.compare", "c", "compare", "Compare", "Compare the marked runs", show=False),
     Key("runs.stop", "x", "stop", "Stop", "Save a checkpoint and end the run; asks first"),
-    Key("runs.delete", "D", "delete", "Delete", "Delete a run that has ended; asks for its name"),
+    Key("runs.delete", "D", "delete", "Delete", "Delete an ended run; asks for its name", False),
     Key(
         "runs.filter",
         "slash",

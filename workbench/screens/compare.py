@@ -19,7 +19,7 @@ from textual.worker import Worker, WorkerState
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.sample import printable
 from workbench.board import LETTERS, SLOT_COUNT, SMOOTHINGS, Board
-from workbench.commands.text import clip
+from workbench.commands.text import clip, grid
 from workbench.feed import redraw_seconds
 from workbench.keys import Key, bindings
 from workbench.lanes import Lane, News, Reader
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 COMPARE_KEYS: tuple[Key, ...] = (
     Key("compare.toggle", "space", "show_hide", "Show/hide", "Show or hide the chosen run"),
     Key("compare.add", "a", "add", "Add", "Add a run, four at most"),
-    Key("compare.remove", "backspace", "remove", "Remove", "Take the run out of the comparison"),
+    Key("compare.remove", "backspace", "remove", "Remove", "Take the run out", show=False),
     Key("compare.metric", "slash", "choose_metric", "Metric", "Choose the metric by its name"),
     Key("compare.next", "right", "metric(1)", "Next", "Next metric", show=False),
     Key("compare.previous", "left", "metric(-1)", "Previous", "Metric before", show=False),
     Key("compare.axis", "x", "axis", "Axis", "Over steps, time or KL"),
     Key("compare.layout", "o", "layout", "Grid", "Over each other, or a chart for each run"),
-    Key("compare.scale", "y", "scale", "Log", "Logarithmic or linear"),
+    Key("compare.scale", "y", "scale", "Log", "Logarithmic or linear", show=False),
     Key("compare.smooth", "m", "smooth", "Smooth", "Smoothing .9, .97, none", show=False),
     Key("compare.frontier", "f", "frontier", "KL frontier", "Score and gold against sqrt(KL)"),
     Key("compare.fields", "d", "fields", "Fields", "The differing fields on the whole screen"),
@@ -94,13 +94,15 @@ class CompareScreen(Screen[None]):
 
     def _take_board(self) -> None:
         """Follow the runs that the board holds now."""
-        runs = {run.id: slot for slot, run in enumerate(self._board.slots) if run is not None}
-        kept = {id: lane for id, lane in self._lanes.items() if runs.get(id) == lane.slot}
+        marks, before = self._board.marks, self._lanes
         self._lanes = {
-            run.id: kept.get(run.id) or Lane(run, runs[run.id]) for run in self._board.runs
+            run.id: before.get(run.id) or Lane(run, marks[run.id]) for run in self._board.runs
         }
         self._reader.wanted = tuple(self._board.runs)
         self._draw()
+        # Drawing the footer anew is costly: only when there is a first run, or none is left.
+        if bool(before) != bool(self._lanes):
+            self.refresh_bindings()
 
     def _tell(self, news: News) -> None:
         if self.is_running:
@@ -161,7 +163,6 @@ class CompareScreen(Screen[None]):
         told = self._told()
         self._static("told").display = bool(told)
         self._static("told").update(Content(clip(told, self.size.width - 2)))
-        self.refresh_bindings()
 
     def _static(self, name: str) -> Static:
         return self.query_one(f"#{name}", Static)
@@ -306,10 +307,9 @@ def _choices(home: Path, taken: frozenset[str], found: dict[str, RunDir]) -> lis
     """The runs of a home that are not compared yet, newest first."""
     rows = [row for row in RunsList(home).read() if row.id not in taken]
     found |= {row.id: row.run for row in rows}
-    return [
-        Choice(
-            row.id,
-            f"{row.name}  {row.stage} · {row.state.word} · step {row.state.step} · {row.id[:15]}",
-        )
+    cells = [
+        (clip(row.name, 36), row.stage, row.state.word, str(row.state.step), row.id[:15])
         for row in rows
     ]
+    lines = grid(["", "", "", "", ""], cells)[1:]
+    return [Choice(row.id, line) for row, line in zip(rows, lines, strict=True)]

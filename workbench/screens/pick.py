@@ -27,7 +27,7 @@ PICK_KEYS = (
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing to choose: what is answered, what is shown."""
+    """One thing to choose: what is answered, and what is shown in columns."""
 
     id: str
     text: str

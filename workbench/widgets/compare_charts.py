@@ -21,7 +21,7 @@ class CompareCharts(Horizontal):
         #panels { width: 3fr; height: 1fr; }
         #frontier { width: 2fr; }
         &.-grid #panels { layout: grid; grid-size: 2; }
-        &.-grid #frontier { display: none; }
+        &.-grid #frontier, &.-no-kl #frontier { display: none; }
     }
     """
 
@@ -58,14 +58,15 @@ class CompareCharts(Horizontal):
         for index, (lane, single) in enumerate(zip(lanes, singles, strict=True)):
             named = pictures.single_title(lane, dark)
             if index == 0:
-                named = Content.assemble(named, title)
+                named = Content.assemble(named, " · ", title)
             self._panel(index).show(single, named, pictures.legend([lane], metric, dark))
 
     def _show_frontier(self, lanes: Sequence[Lane], board: Board) -> None:
         picture = pictures.frontier_picture(lanes)
+        self.set_class(not picture.traces, "-no-kl")
         gold = any(trace.points for trace in picture.traces)
         words = ["score ━", *(["gold abcd"] if gold else []), "over √KL"]
-        title = Content(f" {' · '.join(words + pictures.smoothed(board))} ")
+        title = Content(" · ".join(words + pictures.smoothed(board)))
         legend = pictures.legend(
             lanes, "gold" if gold else "score", self.app.current_theme.dark, "gold " if gold else ""
         )

@@ -60,7 +60,7 @@ class LaneTable(Widget, can_focus=True):
         self.refresh(layout=grown)
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
-        return 1 + max(1, len(self._lanes))
+        return 1 + len(self._lanes)
 
     def render(self) -> Content:
         if not self._lanes:
@@ -111,7 +111,8 @@ def _columns(names: Sequence[str], room: int) -> tuple[list[Column], int]:
     """Label, width and content of the figures that fit into `room`, and the room they take."""
     wanted: list[Column] = []
     for name in sorted(names, key=FIGURES.index):
-        wanted.append((LABELS.get(name, name), FIGURE_WIDTH, name))
+        label = LABELS.get(name, name)
+        wanted.append((label, max(FIGURE_WIDTH, len(label) + 2), name))
         if name not in WITHOUT_BEST:
             wanted.append(("best", BEST_WIDTH, f"best {name}"))
     wanted.append(("s/step", FIGURE_WIDTH, "pace"))

@@ -76,7 +76,7 @@ class Overlay(PlotextPlot):
         picture = self.picture
         drawn = [(trace, *_thinned(trace, picture, 2 * (width - 8))) for trace in picture.traces]
         ends = picture.ends or y_ends([ys for _, _, ys in drawn])
-        if ends is None:
+        if ends is None or not drawn:
             return False
         low, high = ends
         plot = self.plt

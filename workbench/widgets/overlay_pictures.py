@@ -25,13 +25,14 @@ AXES: tuple[Axis, ...] = ("step", "time", "KL")
 
 
 def metric_names(lanes: Sequence[Lane]) -> list[str]:
-    """Every metric and knob of the runs: those that tell most first, then by how many have it."""
+    """Every metric and knob of the runs: those that tell how it goes first, then by how many runs
+    have it."""
     count: dict[str, int] = {}
     for lane in lanes:
         for name in lane.names:
             count[name] = count.get(name, 0) + 1
     known = {name: place for place, name in enumerate(KEY_METRICS)}
-    return sorted(count, key=lambda name: (-count[name], known.get(name, len(known)), name))
+    return sorted(count, key=lambda n: (n not in known, -count[n], known.get(n, 0), n))
 
 
 def chosen_metric(board: Board, lanes: Sequence[Lane]) -> str:
@@ -59,8 +60,14 @@ def metric_picture(lanes: Sequence[Lane], board: Board) -> OverlayPicture:
 def single_pictures(picture: OverlayPicture, slots: Sequence[int]) -> list[OverlayPicture]:
     """The same picture once for each slot, all with the same axes."""
     ends = shared_ends(picture)
+    missing = "not measured in this run" if picture.traces else picture.missing
     return [
-        replace(picture, traces=tuple(t for t in picture.traces if t.slot == slot), ends=ends)
+        replace(
+            picture,
+            traces=tuple(trace for trace in picture.traces if trace.slot == slot),
+            ends=ends,
+            missing=missing,
+        )
         for slot in slots
     ]
 
@@ -110,7 +117,7 @@ def title(board: Board, picture: OverlayPicture, lanes: Sequence[Lane]) -> Conte
         words.append("log")
     elif board.log:
         words.append("linear: too much of it is not above 0")
-    return Content(f" {' · '.join(words + smoothed(board))} ")
+    return Content(" · ".join(words + smoothed(board)))
 
 
 def smoothed(board: Board) -> list[str]:
@@ -119,18 +126,16 @@ def smoothed(board: Board) -> list[str]:
 
 def legend(lanes: Sequence[Lane], metric: str, dark: bool, head: str = "") -> Content:
     """Each run's letter in its colour, and the newest value."""
-    parts: list[str | tuple[str, str]] = [f" {head}"]
+    parts: list[str | tuple[str, str]] = [head]
     for lane in lanes:
         raw = lane.book.get(metric).raw
         colour = slot_colour(lane.slot, dark)
         parts += [(f"{LETTERS[lane.slot]} ", colour), f"{short(raw[-1]) if raw else '–'}  "]
-    return Content.assemble(*parts)
+    return Content.assemble(*parts).rstrip()
 
 
 def single_title(lane: Lane, dark: bool) -> Content:
     """A run's letter and name over its own chart."""
     return Content.assemble(
-        " ",
-        (LETTERS[lane.slot], f"bold {slot_colour(lane.slot, dark)}"),
-        f" {clip(lane.name, 30)} ",
+        (LETTERS[lane.slot], f"bold {slot_colour(lane.slot, dark)}"), f" {clip(lane.name, 30)}"
     )
