@@ -25,7 +25,6 @@ PATIENCE = 60.0
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("workbench.feed.POLL_SECONDS", 0.02)
-    monkeypatch.setattr("workbench.lanes.ENDED_SECONDS", 0.02)
     monkeypatch.setattr("workbench.screens.compare.redraw_seconds", lambda: 0.0)
     return tmp_path
 

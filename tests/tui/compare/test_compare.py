@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlhf_engine.runs.directory import RunDir
 from tests.tui.compare.conftest import comparing, made
-from tests.tui.fake_run import HOSTILE, FakeRun
+from tests.tui.fake_run import HOSTILE, FakeRun, alive
 from workbench.screens.home import HomeScreen
 from workbench.screens.monitor import MonitorScreen
 from workbench.screens.pick import PickScreen
@@ -231,7 +231,8 @@ async def test_a_rollback_starts_the_figures_anew(home: Path) -> None:
         run.store.start_session(10)
         run.step = 10
         run.steps(2, score=1.0)
-        await viewer.sees("12/500", "5.00 @1")
+        with alive(run.run):
+            await viewer.sees("━A running", "12/500", "5.00 @1")
         series = viewer.compare._lanes[run.run.id].book.get("score")
         assert series.steps == [float(step) for step in range(1, 13)]
 
