@@ -10,15 +10,20 @@ from rlhf_engine.job.knobs import find_knob
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.job.watch import Guard
 
+# Figures that a firing shows, the newest.
+SHOWN = 5
+
 
 @dataclass(frozen=True)
 class Firing:
     """A rule that has held long enough: its figures step by step, and what it turns.
 
-    `old` and `new` are the knob's values, None for rules that turn none; `acts` is false where it
-    only advises.
+    `rule` is its place in the spec. `old` and `new` are the knob's values, None for rules that turn
+    none; `acts` is false where it only advises.
     """
 
+    run: str
+    rule: int
     guard: Guard
     steps: tuple[int, ...]
     figures: tuple[float, ...]
@@ -30,37 +35,44 @@ class Firing:
     @property
     def condition(self) -> str:
         """What has held, with its figures and steps."""
-        steps = [str(step) for step in self.steps]
-        span = steps if len(steps) <= 3 else [steps[0], "…", steps[-1]]
-        shown = [f"{figure:.4g}" for figure in self.figures[-3:]]
+        first, last = self.steps[0], self.steps[-1]
+        span = f"steps {first} to {last}" if last > first else f"step {last}"
         over = f" = {self.bound:g}" if self.bound is not None and self.guard.times else ""
-        figures = ("… " if len(self.figures) > 3 else "") + ", ".join(shown)
-        word = "steps" if len(steps) > 1 else "step"
-        return f"{self.guard.condition}{over} in {word} {' '.join(span)} ({figures})"
-
-    @property
-    def deed(self) -> str:
-        """What it does, or would do."""
-        if self.old is None or self.new is None:
-            last = self.steps[0] - 1
-            back = f"go back to the newest checkpoint up to step {last} and pause"
-            return "pause" if self.guard.action == "pause" else back
-        if self.old == self.new:
-            return f"{self.guard.knob} stays {self.old:g}"
-        return f"{self.guard.knob} {self.old:g} → {self.new:g} from step {self.steps[-1] + 1}"
+        left_out = "…, " if len(self.steps) > SHOWN else ""
+        figures = left_out + ", ".join(f"{figure:.4g}" for figure in self.figures[-SHOWN:])
+        return f"{self.guard.condition}{over} in {span} ({figures})"
 
     @property
     def text(self) -> str:
-        return f"guard: {self.condition}: {'' if self.acts else 'advises: '}{self.deed}"
+        """What has held and what is done about it, or how a person would do it."""
+        match self.guard.action:
+            case "pause":
+                deed, command = "pause", f"workbench pause {self.run}"
+            case "rollback":
+                deed = f"roll back to before step {self.steps[0]} and pause"
+                command = f"workbench rollback {self.run} STEP"
+            case _ if self.old == self.new:
+                return f"guard: {self.condition}: {self.guard.knob} stays {self.new:g}"
+            case _:
+                deed = f"{self.guard.knob} {self.old:g} → {self.new:g}"
+                command = f"workbench set {self.run} {self.guard.knob} {self.new:g}"
+        said = deed if self.acts else f"advises: {deed} ({command})"
+        return f"guard: {self.condition}: {said}"
 
     @property
     def data(self) -> dict[str, Any]:
         """The firing for programs; its samples are those of the steps that it names."""
         figures = [f if math.isfinite(f) else str(f) for f in self.figures]
         return {
-            **{"metric": self.guard.metric, "steps": list(self.steps), "figures": figures},
-            **{"mode": "act" if self.acts else "advise", "action": self.guard.action},
-            **{"knob": self.guard.knob, "old": self.old, "new": self.new},
+            "rule": self.rule,
+            "metric": self.guard.metric,
+            "steps": list(self.steps),
+            "figures": figures,
+            "mode": "act" if self.acts else "advise",
+            "action": self.guard.action,
+            "knob": self.guard.knob,
+            "old": self.old,
+            "new": self.new,
         }
 
 
@@ -76,9 +88,10 @@ class _Watch:
 class Guards:
     """The rules of a run; their state is part of its checkpoints."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, run: str) -> None:
         self._spec = spec
-        self._rules = [guard for guard in guards_of(spec) if guard.mode != "off"]
+        self._run = run
+        self._rules = guards_of(spec)
         self._watches = [_Watch() for _ in self._rules]
 
     def judge(
@@ -95,9 +108,9 @@ class Guards:
         After the `last` step nothing is left to turn or to pause.
         """
         found, knobs = [], dict(ahead)
-        for guard, watch in zip(self._rules, self._watches, strict=True):
-            figure = metrics.get(guard.metric)
-            if figure is None or step <= watch.rests_until:
+        for rule, guard in enumerate(self._rules):
+            watch, figure = self._watches[rule], metrics.get(guard.metric)
+            if guard.mode == "off" or figure is None or step <= watch.rests_until:
                 continue
             if not guard.holds(figure, ran):
                 watch.steps, watch.figures = [], []
@@ -105,7 +118,7 @@ class Guards:
             watch.steps.append(step)
             watch.figures.append(figure)
             if len(watch.steps) == guard.steps:
-                firing = self._fire(guard, watch, ran, knobs, last)
+                firing = self._fire(rule, ran, knobs, last)
                 found.append(firing)
                 if firing.acts and firing.new is not None and guard.knob is not None:
                     knobs[guard.knob] = firing.new
@@ -114,21 +127,18 @@ class Guards:
         return found
 
     def _fire(
-        self,
-        guard: Guard,
-        watch: _Watch,
-        ran: Mapping[str, float],
-        knobs: Mapping[str, float],
-        last: bool,
+        self, rule: int, ran: Mapping[str, float], knobs: Mapping[str, float], last: bool
     ) -> Firing:
+        guard, watch = self._rules[rule], self._watches[rule]
         step = watch.steps[-1]
         acts = guard.mode == "act" and step > guard.act_after
         acts = acts and (guard.action == "rollback" or not last)
-        about = (guard, tuple(watch.steps), tuple(watch.figures), guard.bound(ran), acts)
-        if guard.knob is None:
-            return Firing(*about)
-        now = knobs[guard.knob]
-        return Firing(*about, now, turned(guard, find_knob(type(self._spec), guard.knob), now))
+        old = new = None
+        if guard.knob is not None:
+            old = knobs[guard.knob]
+            new = turned(guard, find_knob(type(self._spec), guard.knob), old)
+        steps, figures = tuple(watch.steps), tuple(watch.figures)
+        return Firing(self._run, rule, guard, steps, figures, guard.bound(ran), acts, old, new)
 
     def state(self) -> list[dict[str, Any]]:
         """What `load` needs to go on from here."""

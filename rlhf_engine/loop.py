@@ -21,7 +21,6 @@ from rlhf_engine.runs import checkpoints
 from rlhf_engine.runs.checkpoints import Found
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.inbox import Command
-from rlhf_engine.runs.schema import STANDING
 from rlhf_engine.runs.writer import Outcome, StoreWriter
 from rlhf_engine.seeding import seed_libraries
 from rlhf_engine.stages.stage import Stage, StepRecord
@@ -50,7 +49,7 @@ class Loop:
         self._desk = desk
         self._report = report
         self._sizes = sizes
-        self._guards = Guards(spec)
+        self._guards = Guards(spec, run.id)
         self._done = 0
         self._saved_at = 0
         self._save_due = False
@@ -184,16 +183,11 @@ class Loop:
                 text = f"not a finite number: {', '.join(strange)}"
                 self._store.event(step, "warn", "metrics", text)
             for firing in firings:
-                if not self._was_told(step, firing):
-                    self._store.event(step, "warn", "guard", firing.text, firing.data)
+                see = f"; see workbench samples {self._run.id} --step {step}"
+                text = firing.text + (see if record.samples else "")
+                self._store.event(step, "warn", "guard", text, firing.data)
             taken = self._desk.commit(step)
         self._desk.clear(taken)
-
-    def _was_told(self, step: int, firing: Firing) -> bool:
-        """Whether a step that is done again has said so before."""
-        rule = STANDING.format(table="events")
-        sql = f"SELECT 1 FROM events WHERE step = ? AND kind = 'guard' AND text = ? AND {rule}"
-        return self._desk.is_redone(step) and bool(self._store.query(sql, step, firing.text))
 
     def _obey(self, firings: Sequence[Firing]) -> None:
         """Roll back or pause for guards; a run that was asked to stop goes on with that."""
