@@ -64,7 +64,8 @@ def test_questions_leave_no_trace_in_the_runs_own_numbers(lab: Lab) -> None:
         for figure, value in row.metrics.items():
             assert row.step == 0 or value == own[row.step][figure], "as the step itself measures"
     assert [row.step for row in measured] == [row.step for row in commands][1::2]
-    assert measured[0].step == 0 and "eval_score" in measured[0].metrics
+    assert measured[0].step == 0
+    assert "eval_score" in measured[0].metrics
 
 
 def test_an_answer_stands_beside_the_references_with_the_figures_of_its_tokens(lab: Lab) -> None:
@@ -84,10 +85,12 @@ def test_an_answer_stands_beside_the_references_with_the_figures_of_its_tokens(l
     for sample in (policy, reference):
         count = len(sample.tokens)
         assert count == len(sample.pieces) == len(sample.logp) == len(sample.ref_logp) > 0
-        assert sample.score is not None and sample.detail["rule:vowels"] is not None
+        assert sample.score is not None
+        assert sample.detail["rule:vowels"] is not None
     assert policy.response != reference.response, "three steps of a large lr have moved it"
     drift = sum(a - b for a, b in zip(policy.logp, policy.ref_logp, strict=True))
-    assert policy.kl == pytest.approx(drift, abs=1e-4) and policy.kl != 0
+    assert policy.kl == pytest.approx(drift, abs=1e-4)
+    assert policy.kl != 0
     assert reference.kl is None
     inbox.send(run.inbox, "stop")
     lab.ended(run)
@@ -128,7 +131,8 @@ def test_a_kill_neither_loses_nor_repeats_a_question(lab: Lab) -> None:
             begin(lab, run)
     lab.until(lambda: run_state(run).word == "done", "the end")
     commands, answers, measured = told(run)
-    assert sorted(row.id for row in commands) == sent and not inbox.waiting(run.inbox)
+    assert sorted(row.id for row in commands) == sent
+    assert not inbox.waiting(run.inbox)
     applied = {row.id for row in commands if row.state == "applied"}
     assert applied, "the run was not over before it could answer"
     by_command = [row.sample.detail["command"] for row in answers]
