@@ -68,8 +68,8 @@ class Sizes:
 
     @property
     def sampling(self) -> int:
-        """Responses generated at once."""
-        return self._rows(SAMPLING)
+        """Responses generated at once; one in a stage that answers people alone."""
+        return 1 if self._asked(SAMPLING) is None else self._rows(SAMPLING)
 
     @property
     def micro_batch(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from rlhf_engine import checkpoint
+from rlhf_engine import checkpoint, questions
 from rlhf_engine.checkpoint import State
 from rlhf_engine.commands import Desk
 from rlhf_engine.fitting import Sizes
@@ -23,6 +23,7 @@ from rlhf_engine.runs.checkpoints import Found
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.inbox import Command
 from rlhf_engine.runs.reader import StoreReader
+from rlhf_engine.runs.sample import ASKED
 from rlhf_engine.runs.writer import Outcome, StoreWriter
 from rlhf_engine.seeding import seed_libraries
 from rlhf_engine.stages.card import write_card
@@ -109,6 +110,8 @@ class Loop:
         while True:
             paused = self._desk.paused
             self._desk.open_step(self._done + 1)
+            if questions.answer_all(self._stage, self._desk, self._report, self._done):
+                shown = ""
             if command := self._desk.rollback_asked:
                 self._desk.rollback_asked = None
                 self._roll_back(command)
@@ -291,7 +294,8 @@ class Loop:
         reader = StoreReader.open(self._run.store)
         assert reader is not None, "the engine's own store is open"
         with self._report.phase("write output"), reader:
-            rows = reader.samples(limit=10_000_000)[::-1]
+            every = reader.samples(limit=10_000_000)[::-1]
+            rows = [row for row in every if row.sample.kind != ASKED]
             facts = self._stage.finish(folder, rows)
             write_card(folder, self._run, self._spec, self._stage.base, reader.last_step())
         return facts

@@ -201,6 +201,24 @@ class WorkbenchApp(App[None]):
         self.push_screen(MonitorScreen(run))
         self._guard(*self.size)
 
+    def action_samples(self) -> None:
+        if self._last_run is None:
+            self.tell("no run was opened yet: choose one and press enter, then 4")
+        elif not self._last_run.spec_file.exists():
+            self.tell(f"{self._last_run.id} was deleted")
+        else:
+            self.open_samples(self._last_run)
+
+    def open_samples(self, run: RunDir, seq: int | None = None) -> None:
+        """Show a run's samples over its monitor, with the cursor on one of them."""
+        from workbench.screens.samples import SamplesScreen
+
+        if isinstance(self.screen, SamplesScreen) and self.screen.run == run:
+            return
+        self.open_monitor(run)
+        self.push_screen(SamplesScreen(run, seq))
+        self._guard(*self.size)
+
     def action_leave(self) -> None:
         """Leave the screens, and say which engines go on."""
         alive = [run.id for run in all_runs(self.home) if is_held(run.lock)]

@@ -3,6 +3,7 @@
 import click
 
 from workbench.commands import (
+    asking,
     engine,
     estimating,
     lineage,
@@ -42,6 +43,7 @@ for verb in (
     *(reading.ls, reading.show, screens.attach, tail.tail),
     *(records.metrics, records.samples, records.knobs, records.commands, records.events),
     *(steering.set_, steering.pause, steering.resume, steering.checkpoint, steering.stop),
+    *(asking.sample, asking.measure),
     *(steering.rollback, lineage.fork, lineage.replay),
     *(engine.export, machine.doctor),
 ):

@@ -43,6 +43,7 @@ APP_KEYS = (
     Key("app.runs", "1", "runs", "Runs", "The list of runs", show=False),
     Key("app.new", "2", "new", "New run", "Launch a preset; what you typed is kept", show=False),
     Key("app.monitor", "3", "monitor", "Monitor", "The monitor opened last", show=False),
+    Key("app.samples", "4", "samples", "Samples", "The samples of the run opened last", show=False),
     Key("app.leave", "q", "leave", "Leave", "Leave the screens; engines go on"),
     Key("app.suspend", "ctrl+z", "suspend_process", "Suspend", "To the shell; `fg` returns", False),
     Key("app.palette", "ctrl+p", "command_palette", "palette", "Find a command by its name", False),
@@ -80,6 +81,7 @@ def tables() -> dict[str, tuple[Key, ...]]:
     """Every table by the name of its screen."""
     from workbench.screens.launch import LAUNCH_KEYS
     from workbench.screens.monitor import MONITOR_KEYS
+    from workbench.screens.samples import SAMPLES_KEYS
     from workbench.widgets.knob_panel import PANEL_KEYS
     from workbench.widgets.text_page import PAGE_KEYS
 
@@ -90,6 +92,7 @@ def tables() -> dict[str, tuple[Key, ...]]:
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
         "Knobs": PANEL_KEYS,
+        "Samples": SAMPLES_KEYS,
         "Pages of text": PAGE_KEYS,
         "Questions": (*CONFIRM_KEYS, *HELP_KEYS),
     }
