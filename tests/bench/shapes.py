@@ -27,12 +27,16 @@ NUMBERS = 16_777_213
 
 
 def make(name: str, folder: Path, prompts: int, prompt_tokens: int) -> Path:
-    """Write model, tokenizer, reward adapter and prompts, what is not there yet; their folder."""
-    place = folder / name
+    """All that a run at a shape of this repository reads; the folder that it is in."""
+    return make_model(SHAPES / f"{name}.json", folder / name, prompts, prompt_tokens)
+
+
+def make_model(shape: Path, place: Path, prompts: int, prompt_tokens: int) -> Path:
+    """Write the model unless it is there, a reward adapter on it, and prompts of one length."""
     model = place / "model"
     if not (model / "complete").is_file():
         model.mkdir(parents=True, exist_ok=True)
-        _write_model(SHAPES / f"{name}.json", model)
+        _write_model(shape, model)
         (model / "complete").touch()
     _write_reward(model, place / "reward")
     rows = [{"prompt": text} for text in _texts(prompts, prompt_tokens)]
