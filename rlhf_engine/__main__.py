@@ -15,7 +15,7 @@ from rlhf_engine.fitting import out_of_memory
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.remedies import remedies
 from rlhf_engine.job.spec import Spec
-from rlhf_engine.memory import compact_heap
+from rlhf_engine.memory import compact_heap, expand_segments
 from rlhf_engine.progress import log
 from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after
 from rlhf_engine.runs.directory import RunDir, RunNotFound
@@ -33,6 +33,7 @@ def main() -> int:
     # else, such as a viewer, wants a core; not spinning at all costs two thirds more time. Torch
     # reads this when it is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    expand_segments()
     faulthandler.enable()
     run = RunDir(Path(sys.argv[1]).resolve())
     setproctitle.setproctitle(f"rlhf-engine {run.id}")

@@ -104,7 +104,6 @@ def test_estimates_are_near_what_is_resident(
     run = lab.start(preset)
     assert lab.ended(run).word == "done"
     measured = lab.steps(run)[-1].memory
-    print({name: (expected.get(name), size) for name, size in measured.items()})
     peak = max(measured, key=lambda name: measured[name])
     assert expected[peak] == max(expected.values()), "the phase that takes most"
     assert expected[peak] == pytest.approx(measured[peak], rel=TOLERANCE)
