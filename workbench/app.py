@@ -21,6 +21,7 @@ from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs, find_run
 from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.sample import printable
+from workbench.board import Board
 from workbench.keys import APP_KEYS, bindings, read_keymap
 from workbench.screens.help import HelpScreen
 from workbench.screens.home import HomeScreen
@@ -68,6 +69,7 @@ class WorkbenchApp(App[None]):
         self._last_run: RunDir | None = None
         self._form: LaunchScreen | None = None
         self._clashes: set[str] = set()
+        self.board = Board()
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = DARK.name
@@ -183,6 +185,16 @@ class WorkbenchApp(App[None]):
             self.tell(f"{self._last_run.id} was deleted")
         else:
             self._show_monitor(self._last_run)
+
+    def action_compare(self) -> None:
+        """Show the compared runs; what was chosen there before is kept."""
+        from workbench.screens.compare import CompareScreen
+
+        if isinstance(self.screen, CompareScreen):
+            return
+        self.action_runs()
+        self.push_screen(CompareScreen(self.home, self.board))
+        self._guard(*self.size)
 
     def open_monitor(self, run: RunDir) -> None:
         """Show a run's live monitor; a form that opens it has done its work."""
