@@ -1,7 +1,7 @@
 """Commands of one run at its step boundaries: taken up exactly once, acknowledged with a step."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class Desk:
     stop_asked: bool = False
     checkpoint_asked: bool = False
     rollback_asked: Command | None = None
+    questions: list[Command] = field(default_factory=list)
     paused: bool = False
     _plan: dict[int, list[Change]] = field(default_factory=dict)
     _opened: int = -1
@@ -99,6 +100,11 @@ class Desk:
             after,
         )
         return [(step, Change(*rest)) for step, *rest in rows]
+
+    @property
+    def ran(self) -> dict[str, float]:
+        """The knob values of the last step."""
+        return dict(self._ran)
 
     def state(self) -> dict[str, dict[str, float]]:
         """What `start` needs to go on from here: nothing that people asked for since."""
@@ -171,17 +177,32 @@ class Desk:
             case "rollback":
                 self.rollback_asked = command
                 return
+            case "sample" | "evaluate":
+                self.questions.append(command)
+                return
             case "checkpoint":
                 self.checkpoint_asked = True
             case "stop":
                 self.stop_asked, self.paused = True, False
         self._acknowledge(command, "applied", done)
 
-    def _acknowledge(self, command: Command, state: str, step: int, note: str = "") -> None:
+    def _acknowledge(
+        self,
+        command: Command,
+        state: str,
+        step: int,
+        note: str = "",
+        write: Callable[[], None] = lambda: None,
+    ) -> None:
         with self.store.transaction():
+            write()
             self.store.command(command, state, step, note)
             self.store.event(step, "info", "command", _sentence(command, state, note))
         self._unlink(command.id)
+
+    def answer(self, command: Command, step: int, note: str, write: Callable[[], None]) -> None:
+        """Acknowledge a question together with its answer, which `write` puts into the store."""
+        self._acknowledge(command, "applied", step, note, write)
 
     def refuse(self, command: Command, step: int, why: str) -> None:
         """Answer a command that cannot be obeyed."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from safetensors import SafetensorError
 
-from rlhf_engine import checkpoint
+from rlhf_engine import checkpoint, questions
 from rlhf_engine.checkpoint import State
 from rlhf_engine.commands import Desk
 from rlhf_engine.fitting import Sizes
@@ -111,6 +111,8 @@ class Loop:
         while True:
             paused = self._desk.paused
             self._desk.open_step(self._done + 1)
+            if questions.answer_all(self._stage, self._desk, self._report, self._done):
+                shown = ""
             if command := self._desk.rollback_asked:
                 self._desk.rollback_asked = None
                 self._roll_back(command)

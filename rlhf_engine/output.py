@@ -8,6 +8,7 @@ from rlhf_engine.job.spec import Spec
 from rlhf_engine.progress import Reporter
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.reader import StoreReader
+from rlhf_engine.runs.sample import ASKED
 from rlhf_engine.runs.writer import StoreWriter
 from rlhf_engine.stages.card import write_card
 from rlhf_engine.stages.stage import Stage
@@ -35,7 +36,8 @@ def _fill(folder: Path, run: RunDir, spec: Spec, stage: Stage, report: Reporter)
     reader = StoreReader.open(run.store)
     assert reader is not None, "the engine's own store is open"
     with report.phase("write output"), reader:
-        rows = reader.samples(limit=10_000_000)[::-1]
+        every = reader.samples(limit=10_000_000)[::-1]
+        rows = [row for row in every if row.sample.kind != ASKED]
         facts = stage.finish(folder, rows)
         write_card(folder, run, spec, stage.base, reader.last_step())
     return facts

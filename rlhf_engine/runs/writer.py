@@ -170,6 +170,13 @@ class StoreWriter:
                 *(self.session, step, *sample.row()),
             )
 
+    def measured(self, step: int, metrics: Mapping[str, float], command: str) -> None:
+        """Record held-out figures that a person asked for after a step."""
+        self._put(
+            "INSERT INTO measured (session, step, time, metrics, command_id) VALUES (?,?,?,?,?)",
+            *(self.session, step, time.time(), _json(metrics), command),
+        )
+
     def command(self, command: Command, state: str, step: int, note: str = "") -> None:
         """Acknowledge a command; nothing if an earlier life of the engine already did."""
         self._put(

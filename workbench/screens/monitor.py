@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -46,6 +46,9 @@ from workbench.widgets.sample_table import SampleTable
 from workbench.widgets.series import SeriesBook
 from workbench.widgets.steering import Steering
 from workbench.widgets.text_page import TextPage, log_tail
+
+if TYPE_CHECKING:
+    from workbench.app import WorkbenchApp
 
 CLIENT = "tui"
 MONITOR_KEYS: tuple[Key, ...] = (
@@ -326,12 +329,7 @@ class MonitorScreen(Screen[None]):
         if self._steering.staged:
             self.action_send()
         elif chosen := self.query_one(SampleTable).chosen:
-            sample = chosen.sample
-            scores = f"score {short(sample.score)} · KL {short(sample.kl)}"
-            ended = "" if sample.finished else "\n\n[cut off: no end of sequence]"
-            text = f"PROMPT\n{sample.prompt}\n\nRESPONSE · {scores}\n{sample.response}{ended}"
-            page = TextPage(f"step {chosen.step}", lambda: text)
-            self.app.push_screen(page)
+            cast("WorkbenchApp", self.app).open_samples(self.run, chosen.seq)
 
     def action_log(self) -> None:
         page = TextPage(str(self.run.log), partial(log_tail, self.run.log), follow=True)
