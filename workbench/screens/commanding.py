@@ -1,9 +1,11 @@
 """The run screens' verbs: what is sent to a run, asked before, and started again."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from textual import work
+from textual import on, work
+from textual.message import Message
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.knobs import knob_values
@@ -29,6 +31,13 @@ class CommandScreen(RunScreen):
 
     spec: Spec
     steering: Steering
+
+    @dataclass
+    class Told(Message):
+        """How something that a thread did went."""
+
+        text: str
+        severity: str = "information"
 
     @property
     def cursor_step(self) -> int | None:
@@ -106,9 +115,13 @@ class CommandScreen(RunScreen):
         try:
             start_engine(self.run)
         except (SpecError, OSError) as error:
-            self.app.call_from_thread(self._bench.tell, f"{self.run.id}: {error}", "error")
+            self.post_message(self.Told(f"{self.run.id}: {error}", "error"))
         else:
-            self.app.call_from_thread(self._bench.tell, told)
+            self.post_message(self.Told(told))
+
+    @on(Told)
+    def _pass_on(self, event: Told) -> None:
+        self._bench.tell(event.text, event.severity)
 
     @property
     def _bench(self) -> "WorkbenchApp":

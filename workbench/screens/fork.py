@@ -3,6 +3,7 @@
 import shlex
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import on, work
@@ -10,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 
@@ -19,6 +21,7 @@ from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs import lineage
 from rlhf_engine.runs.directory import RunDir, RunNotFound
 from rlhf_engine.runs.sample import printable
+from workbench.format import exact
 from workbench.keys import Key, bindings
 from workbench.widgets.return_points import Point, PointList
 
@@ -50,8 +53,21 @@ class ForkScreen(ModalScreen[RunDir]):
         #about { color: $text-muted; height: 2; margin-top: 1; }
         #problem { color: $error; text-style: bold; height: auto; max-height: 6; }
         #hint { color: $text-muted; }
+        &.-short {
+            & > Vertical { height: 100%; max-height: 100%; }
+            PointList { max-height: 3; margin-bottom: 0; }
+            VerticalScroll { height: 1fr; max-height: 100%; }
+            #about { margin-top: 0; }
+        }
     }
     """
+
+    @dataclass
+    class Ended(Message):
+        """The run that was started, or why there is none."""
+
+        run: RunDir | None
+        why: str = ""
 
     def __init__(
         self, run: RunDir, spec: Spec, points: Sequence[tuple[Point, dict[str, float]]],
@@ -84,7 +100,7 @@ class ForkScreen(ModalScreen[RunDir]):
         """A knob that is left empty keeps the value that stands in its field."""
         values = self._points[self.query_one(PointList).highlighted or 0][1]
         for name in self._knobs:
-            kept = f"{values[name]:g} as saved" if name in values else "as saved"
+            kept = f"{exact(values[name])} as saved" if name in values else "as saved"
             self.query_one(f"#knob-{name}", Input).placeholder = kept
 
     @on(OptionList.OptionSelected)
@@ -132,14 +148,17 @@ class ForkScreen(ModalScreen[RunDir]):
         try:
             run = lineage.fork(self._run, step, overrides, name)
         except (SpecError, RunNotFound, OSError, sqlite3.Error) as error:
-            self.app.call_from_thread(self._failed, str(error))
+            self.post_message(self.Ended(None, str(error)))
         else:
-            self.app.call_from_thread(self.dismiss, run)
+            self.post_message(self.Ended(run))
 
-    def _failed(self, why: str) -> None:
+    @on(Ended)
+    def _ended(self, event: Ended) -> None:
         self._forking = False
-        if self.is_mounted:
-            self._tell(why)
+        if event.run is not None:
+            self.dismiss(event.run)
+        else:
+            self._tell(event.why)
             self.query_one("#hint", Static).update(HINT)
 
     def _tell(self, problem: str) -> None:

@@ -106,8 +106,9 @@ class MonitorScreen(CommandScreen):
         self._static("title").update(title_line(name, stage, snapshot, self.frozen, width))
         self._static("phase").update(phase_line(snapshot, width))
         self._static("event").update(event_line(snapshot, width))
-        told = ending(snapshot, width, 3 if self._folded else 8)
+        told = ending(snapshot, width, 8 if not self._folded else 5 if self.size.height > 20 else 3)
         self._static("ending").display = bool(told)
+        self._static("phase").display = not told
         self._static("ending").update(told)
         self.query_one(KnobPanel).show(self.snapshot)
         self.query_one(Health).show(self.charts.book)

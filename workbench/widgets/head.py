@@ -74,8 +74,6 @@ def _told(state: RunState) -> str:
         words += " · p goes on"
     if state.word == "done":
         words += " · F goes on from a step of it in a new run · t its numbers"
-    if state.resumable:
-        words = f"{state.word} at step {state.step} · r resumes it · L its log · F forks it"
     return words
 
 
@@ -89,12 +87,14 @@ def ending(snapshot: Snapshot, width: int, most: int) -> Content:
     lines = [line for part in text.splitlines() for line in wrap(part, width - 2)]
     if len(lines) > most - 1:
         lines = [*lines[: most - 2], f"{clip(lines[most - 2], width - 20)} … (L shows all)"]
-    saved = max((row.step for row in snapshot.checkpoints if row.step <= state.step), default=0)
-    start = f" from the checkpoint of step {saved}" if saved else ""
-    offer = f"r resumes it{start} · b rolls it back · F forks it · L shows its log"
+    offer = ["r starts it again"]
+    if saved := [row.step for row in snapshot.checkpoints if row.step <= state.step]:
+        offer = [f"r resumes it from the checkpoint of step {max(saved)}", "b rolls it back"]
+        offer.append("F forks it")
+    offer.append("L shows its log")
     alarm = "bold $error" if state.word in ("failed", "lost") else "bold"
     return Content.assemble(
-        ("\n".join(f" {line}" for line in lines), alarm), "\n", clip(f" {offer}", width)
+        ("\n".join(f" {line}" for line in lines), alarm), f"\n {clip(' · '.join(offer), width - 2)}"
     )
 
 

@@ -276,4 +276,4 @@ def legend(plan: ChartPlan, book: SeriesBook, at: StepRow | None) -> Content:
     main = book.get(plan.main.metric).raw
     if plan.log and (below := sum(value < 0 for value in main)):
         parts.append(f"▾ {below} step{'' if below == 1 else 's'} below 0  ")
-    return Content.assemble(*parts)
+    return Content.assemble(*parts) if len(parts) > 1 else Content("")

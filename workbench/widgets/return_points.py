@@ -55,7 +55,7 @@ def return_points(
 def figures(row: StepRow, metrics: Sequence[tuple[str, str]]) -> str:
     """`  KL 6.1  score 1.2`, of those that the step has."""
     known = [f"{label} {short(row.metrics[m])}" for m, label in metrics if m in row.metrics]
-    return "".join(f"  {words:<13}" for words in known).rstrip()
+    return "".join(f"  {words:<11}" for words in known).rstrip()
 
 
 def size(count: float) -> str:
@@ -76,7 +76,12 @@ def nearest(points: Sequence[Point], step: int | None) -> int:
 class PointList(OptionList):
     """The steps one below the other; j and k move too."""
 
-    DEFAULT_CSS = "PointList { height: auto; max-height: 12; border: none; padding: 0; }"
+    DEFAULT_CSS = """
+    PointList {
+        height: auto; max-height: 12; border: none; padding: 0;
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(LIST_KEYS)]
 
     def __init__(self, points: Sequence[Point], at: int | None) -> None:
