@@ -212,6 +212,10 @@ def one_a_column(picture: Picture, cell: float) -> list[Marker]:
     for marker in picture.markers:
         if picture.low <= marker.x <= picture.high:
             found[int((marker.x - picture.low) / cell), marker.hue, marker.style] = marker
+    if picture.cursor:
+        # A dotted line would be drawn over the crosshair's.
+        here = int((picture.cursor.x - picture.low) / cell)
+        found = {at: m for at, m in found.items() if m.style != "dotted" or at[0] != here}
     return [*found.values(), *([picture.cursor] if picture.cursor else [])]
 
 
