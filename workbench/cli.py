@@ -3,6 +3,8 @@
 import click
 
 from workbench.commands import (
+    asking,
+    comparing,
     engine,
     estimating,
     lineage,
@@ -39,9 +41,10 @@ def main(ctx: click.Context) -> None:
 
 for verb in (
     *(demo, starting.run, starting.presets, engine.check, estimating.estimate),
-    *(reading.ls, reading.show, screens.attach, tail.tail),
+    *(reading.ls, reading.show, comparing.compare, screens.attach, tail.tail),
     *(records.metrics, records.samples, records.knobs, records.commands, records.events),
     *(steering.set_, steering.pause, steering.resume, steering.checkpoint, steering.stop),
+    *(asking.sample, asking.measure),
     *(steering.rollback, lineage.fork, lineage.replay),
     *(engine.export, machine.doctor),
 ):

@@ -121,10 +121,11 @@ class CommandScreen(RunScreen):
 
     @on(Told)
     def _pass_on(self, event: Told) -> None:
-        self._bench.tell(event.text, event.severity)
+        self.bench.tell(event.text, event.severity)
 
     @property
-    def _bench(self) -> "WorkbenchApp":
+    def bench(self) -> "WorkbenchApp":
+        """The application, as the one that it is."""
         return cast("WorkbenchApp", self.app)
 
     def _points(self, to_start: bool) -> list[Point]:
@@ -170,8 +171,8 @@ class CommandScreen(RunScreen):
 
         def forked(run: RunDir | None) -> None:
             if run is not None:
-                self._bench.open_monitor(run)
-                self._bench.tell(f"forked: {run.id}")
+                self.bench.open_monitor(run)
+                self.bench.tell(f"forked: {run.id}")
 
         start = knob_values(self.spec)
         rows = {row.step: row.knobs for row in self.snapshot.steps}

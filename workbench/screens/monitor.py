@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widgets import DataTable, Footer, Static
 
 from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.guards import guards_of
 from rlhf_engine.job.knobs import knob_values, knobs_of
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.sample import printable
@@ -20,10 +21,11 @@ from workbench.format import exact, short
 from workbench.keys import bindings
 from workbench.screens.commanding import CommandScreen
 from workbench.screens.monitor_keys import MONITOR_KEYS
+from workbench.widgets.advice import advice
 from workbench.widgets.chart import Chart
 from workbench.widgets.charts import Charts
 from workbench.widgets.head import ending, event_line, phase_line, title_line
-from workbench.widgets.health import FIGURES, Health, worries
+from workbench.widgets.health import Health, worries
 from workbench.widgets.knob_panel import KnobPanel, said
 from workbench.widgets.numbers import NumbersPage
 from workbench.widgets.pictures import PLANS
@@ -52,7 +54,6 @@ class MonitorScreen(CommandScreen):
             self._problem = str(error)
             return
         self._plans = PLANS[self.spec.stage]
-        self._figures = FIGURES[self.spec.stage]
         self.steering = Steering(knobs_of(type(self.spec)), knob_values(self.spec))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -71,7 +72,7 @@ class MonitorScreen(CommandScreen):
             yield Charts(self._plans, id="charts")
             with Vertical(id="side"):
                 yield KnobPanel(self.steering, id="knobs")
-                yield Health(self._figures, id="health")
+                yield Health(self.spec, id="health")
                 yield Reading(id="reading")
         yield SampleTable(id="samples")
         yield Static(id="event")
@@ -111,7 +112,7 @@ class MonitorScreen(CommandScreen):
         self._static("phase").display = not told
         self._static("ending").update(told)
         self.query_one(KnobPanel).show(self.snapshot)
-        self.query_one(Health).show(self.charts.book)
+        self.query_one(Health).show(self.charts.book, snapshot)
         self.query_one(SampleTable).show(snapshot.samples)
         self._static("knob-line").update(self._knob_line())
         self._show_reading(snapshot)
@@ -141,7 +142,7 @@ class MonitorScreen(CommandScreen):
                 target = self.shown.steps[-1].knobs.get(plan.target)
                 aim = f" / target {exact(target)}" if target is not None else ""
                 parts.append(f"{curve.label} {short(raw[-1])}{aim}")
-        parts += worries(self._figures, self.charts.book)[:1]
+        parts += worries(self.spec, self.charts.book, self.shown)[:1]
         return Content(f" {clip(' · '.join(parts), self.size.width - 2)}")
 
     # Knobs
@@ -162,6 +163,15 @@ class MonitorScreen(CommandScreen):
 
     def action_previous(self) -> None:
         self.steering.stage_previous(self.query_one(KnobPanel).target, self.snapshot)
+        self.redraw()
+
+    def action_advice(self) -> None:
+        """Stage what a guard advises for a knob."""
+        now = advice(guards_of(self.spec), self.snapshot)
+        if now and now.knob:
+            self.steering.stage(now.knob, now.value)
+        else:
+            self.steering.problem = "no guard advises a knob's value now"
         self.redraw()
 
     def action_enter(self) -> None:
@@ -256,8 +266,7 @@ class MonitorScreen(CommandScreen):
         if self.steering.staged:
             self.action_enter()
         elif chosen := self.query_one(SampleTable).chosen:
-            text = self.query_one(SampleTable).chosen_text
-            self.app.push_screen(TextPage(f"step {chosen.step}", lambda: text))
+            self.bench.open_samples(self.run, chosen.seq)
 
     def action_log(self) -> None:
         page = TextPage(str(self.run.log), partial(log_tail, self.run.log), follow=True)

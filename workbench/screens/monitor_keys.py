@@ -12,6 +12,7 @@ KNOB_KEYS = (
         "monitor.send", "enter", "enter", "Send", "Send what is staged; else the table", show=False
     ),
     Key("monitor.previous", "z", "previous", "Previous", "Stage the value before", show=False),
+    Key("monitor.advice", "a", "advice", "Advice", "Stage what a guard advises", show=False),
 )
 RUN_KEYS = (
     Key("monitor.pause", "p", "pause", "Pause", "Pause after this phase, or go on"),

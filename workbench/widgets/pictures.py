@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
-from rlhf_engine.runs.reader import EventRow, Session, StepRow
+from rlhf_engine.runs.reader import Session, StepRow
 from workbench.feed import Snapshot
 from workbench.format import exact, short
 from workbench.widgets.chart import Hue, Line, Marker, Picture
@@ -218,7 +218,7 @@ def markers(snapshot: Snapshot, time: bool, start: float) -> list[Marker]:
     found += [
         Marker(row.time - start if time else row.step, "guard", Hue.GUARD)
         for row in snapshot.events
-        if row.kind == "guard" and not is_history(row, snapshot.sessions)
+        if row.kind == "guard" and not snapshot.is_history(row)
     ]
     found += [
         Marker(
@@ -234,16 +234,6 @@ def markers(snapshot: Snapshot, time: bool, start: float) -> list[Marker]:
         for row in snapshot.checkpoints
     ]
     return found
-
-
-def is_history(event: EventRow, sessions: Sequence[Session]) -> bool:
-    """Whether a later session went on from before the event."""
-    return any(
-        later.id > event.session
-        and later.resumed_from_step is not None
-        and later.resumed_from_step < event.step
-        for later in sessions
-    )
 
 
 def _began(session: Session) -> str:

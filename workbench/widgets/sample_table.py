@@ -57,16 +57,6 @@ class SampleTable(DataTable[Text]):
             return None
         return list(self._rows.values())[self.cursor_row]
 
-    @property
-    def chosen_text(self) -> str:
-        """The sample under the cursor in full."""
-        if (row := self.chosen) is None:
-            return "no samples yet"
-        sample = row.sample
-        scores = f"score {short(sample.score)} · gold {short(sample.gold)} · KL {short(sample.kl)}"
-        ended = "" if sample.finished else "\n\n[cut off: no end of sequence]"
-        return f"PROMPT\n{sample.prompt}\n\nRESPONSE · {scores}\n{sample.response}{ended}"
-
 
 def _cells(row: SampleRow, width: int) -> list[Text]:
     sample = row.sample
