@@ -83,13 +83,16 @@ HELP_KEYS = (Key("help.close", "escape,q,question_mark", "close", "Close", "Clos
 def tables() -> dict[str, tuple[Key, ...]]:
     """Every table by the name of its screen."""
     from workbench.screens.compare import COMPARE_KEYS
+    from workbench.screens.fork import FORK_KEYS
     from workbench.screens.launch import LAUNCH_KEYS
-    from workbench.screens.monitor import MONITOR_KEYS
+    from workbench.screens.monitor_keys import MONITOR_KEYS
     from workbench.screens.pick import PICK_KEYS
+    from workbench.screens.rollback import ROLLBACK_KEYS
     from workbench.screens.samples import SAMPLES_KEYS
     from workbench.widgets.field_table import FIELD_KEYS
     from workbench.widgets.knob_panel import PANEL_KEYS
     from workbench.widgets.lane_table import LANE_KEYS
+    from workbench.widgets.numbers import NUMBERS_KEYS
     from workbench.widgets.text_page import PAGE_KEYS
 
     return {
@@ -99,6 +102,9 @@ def tables() -> dict[str, tuple[Key, ...]]:
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
         "Knobs": PANEL_KEYS,
+        "Table of figures": NUMBERS_KEYS,
+        "Roll back": ROLLBACK_KEYS,
+        "Fork": FORK_KEYS,
         "Samples": SAMPLES_KEYS,
         "Compare": (*COMPARE_KEYS, *LANE_KEYS, *FIELD_KEYS),
         "Choosing": PICK_KEYS,
