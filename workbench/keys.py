@@ -78,8 +78,10 @@ HELP_KEYS = (Key("help.close", "escape,q,question_mark", "close", "Close", "Clos
 
 def tables() -> dict[str, tuple[Key, ...]]:
     """Every table by the name of its screen."""
+    from workbench.screens.edit_value import EDIT_KEYS
     from workbench.screens.launch import LAUNCH_KEYS
     from workbench.screens.monitor import MONITOR_KEYS
+    from workbench.screens.name_preset import NAME_KEYS
     from workbench.widgets.knob_panel import PANEL_KEYS
     from workbench.widgets.text_page import PAGE_KEYS
 
@@ -87,6 +89,8 @@ def tables() -> dict[str, tuple[Key, ...]]:
         "Everywhere": APP_KEYS,
         "Runs": (OPEN_KEY, *RUNS_KEYS),
         "New run": tuple(LAUNCH_KEYS),
+        "Editing a list or table": EDIT_KEYS,
+        "Saving a preset": NAME_KEYS,
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
         "Knobs": PANEL_KEYS,
