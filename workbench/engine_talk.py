@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class EngineFailed(Exception):
 
 async def answers(
     module: str, home: Path, preset: Preset, hear: Callable[[str], None]
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """What `python -m MODULE` says of each stage of a preset, an object a line.
 
     `hear` gets what it says beside that, such as what it downloads. Closing the iterator ends

@@ -53,8 +53,9 @@ def _basis(spec: Spec) -> dict[str, Any]:
 
 
 def stage_memory(preset: Preset, told: Sequence[Mapping[str, Any]]) -> list[StageMemory]:
-    """What the engine's numbers mean for each stage as its spec is now."""
-    return [_stage_memory(spec, answer) for spec, answer in zip(preset.stages, told, strict=True)]
+    """What the engine's numbers mean for each stage as its spec is now; it tells of the first ones
+    first."""
+    return [_stage_memory(spec, answer) for spec, answer in zip(preset.stages, told, strict=False)]
 
 
 def _stage_memory(spec: Spec, answer: Mapping[str, Any]) -> StageMemory:

@@ -83,6 +83,7 @@ def tables() -> dict[str, tuple[Key, ...]]:
     from workbench.screens.monitor import MONITOR_KEYS
     from workbench.screens.name_preset import NAME_KEYS
     from workbench.widgets.knob_panel import PANEL_KEYS
+    from workbench.widgets.pipeline_row import PIPELINE_KEYS
     from workbench.widgets.text_page import PAGE_KEYS
 
     return {
@@ -94,6 +95,7 @@ def tables() -> dict[str, tuple[Key, ...]]:
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
         "Knobs": PANEL_KEYS,
+        "Row of a pipeline": PIPELINE_KEYS,
         "Pages of text": PAGE_KEYS,
         "Questions": (*CONFIRM_KEYS, *HELP_KEYS),
     }

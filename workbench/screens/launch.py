@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import DescendantFocus
 from textual.screen import Screen
@@ -29,9 +29,8 @@ from workbench.screens.confirm import ConfirmScreen
 from workbench.screens.edit_value import EditValue
 from workbench.screens.name_preset import NamePreset
 from workbench.widgets.form import FieldRow, FormView, help_text
-from workbench.widgets.form_data import DataPane
-from workbench.widgets.form_memory import MemoryPane
-from workbench.widgets.form_parts import StageRow, difference, summary
+from workbench.widgets.form_facts import Facts
+from workbench.widgets.form_parts import StageRow, summary
 from workbench.widgets.text_page import TextPage
 
 # So many stages that do not fit are explained when Launch asks.
@@ -90,17 +89,7 @@ class LaunchScreen(Screen[None]):
                 yield FormView()
                 yield Static(id="help")
             with Vertical(id="right"):
-                with VerticalScroll(id="facts"):
-                    yield Static(id="summary")
-                    yield Static(id="brief")
-                    yield Static(Content("memory"), classes="title")
-                    yield MemoryPane(self.home)
-                    yield Static(Content("model and data"), classes="title")
-                    yield DataPane(self.home)
-                    yield Static(Content("changes"), classes="title")
-                    yield Static(id="difference")
-                    yield Static(Content("the same from a shell"), classes="title")
-                    yield Static(id="command")
+                yield Facts(self.home)
                 with Horizontal(id="start"):
                     yield Input(id="name", compact=True, placeholder="name of the run")
                     yield Button("Launch", id="launch", variant="primary", compact=True)
@@ -202,33 +191,17 @@ class LaunchScreen(Screen[None]):
         if form is None:
             return
         self.verdict = form.check()
-        preset = self.verdict.preset
         self.query_one(FormView).mark(self.verdict.problems)
-        self.query_one(MemoryPane).watch_preset(preset, self.stage)
-        self.query_one(DataPane).watch_preset(preset, form.base.stages[self.stage].name)
-        self.query_one("#difference", Static).update(difference(form))
-        self.query_one("#command", Static).update(Content(printable(form.command(preset))))
+        self.query_one(Facts).show(form, self.stage, self.verdict)
         self.query_one("#name").set_class((0, NAME) in self.verdict.problems, "-invalid")
-        self._sum_up()
+        self._show_stages()
         self._explain()
 
-    @on(MemoryPane.Changed)
-    @on(DataPane.Changed)
-    def _sum_up(self) -> None:
-        """Say whether it can be launched; what the engine found counts too."""
-        if self.form is None:
-            return
-        memory, data = self.query_one(MemoryPane), self.query_one(DataPane)
-        lacking = [stage.spec.name for stage in memory.stages if stage.lacks(memory.free)]
-        self.query_one(StageRow).show(self.form, self.stage, self.verdict, lacking)
-        text = summary(self.form, self.verdict, self._refusals(), bool(lacking))
-        self.query_one("#summary", Static).update(text)
-        brief = printable(f"{memory.brief()} · {data.brief()}")
-        self.query_one("#brief", Static).update(Content(brief))
-
-    def _refusals(self) -> list[str]:
-        found = [*self.query_one(MemoryPane).refusals(), *self.query_one(DataPane).refusals()]
-        return list(dict.fromkeys(found)) if self.verdict.preset else []
+    @on(Facts.Changed)
+    def _show_stages(self) -> None:
+        if self.form:
+            lacking = self.query_one(Facts).lacking
+            self.query_one(StageRow).show(self.form, self.stage, self.verdict, lacking)
 
     def _explain(self) -> None:
         row = self.query_one(FormView).current
@@ -281,23 +254,12 @@ class LaunchScreen(Screen[None]):
         """Let the engine look at model, data and rewards, and estimate once more."""
         self._judge()
         if preset := self._valid():
-            self.query_one(DataPane).check(preset)
-            self.query_one(MemoryPane).again()
-            self._sum_up()
+            self.query_one(Facts).check(preset)
 
     def action_details(self) -> None:
         """Everything that is known, with whole tables and examples, on a page of its own."""
-        if self.form is None:
-            return
-        blocks = {
-            "": str(self.query_one("#summary", Static).content),
-            "memory": self.query_one(MemoryPane).report(),
-            "model and data": self.query_one(DataPane).report(),
-            "changes": difference(self.form).plain,
-            "the same from a shell": self.form.command(self.verdict.preset),
-        }
-        text = "\n\n".join(f"{title.upper()}\n{block}".strip() for title, block in blocks.items())
-        self.app.push_screen(TextPage(self.form.source, lambda: text))
+        if self.form:
+            self.app.push_screen(TextPage(self.form.source, self.query_one(Facts).report))
 
     def action_save(self) -> None:
         """Save what would be launched as a preset of one's own, under a name that is asked for."""
@@ -351,14 +313,13 @@ class LaunchScreen(Screen[None]):
         self._judge()
         if self.form is None or (preset := self._valid()) is None:
             return
-        if reasons := self._refusals():
+        if reasons := self.query_one(Facts).refusals():
             self._refuse("\n".join(reasons))
-        elif misfits := self.query_one(MemoryPane).misfits():
+        elif misfits := self.query_one(Facts).misfits():
             more = len(misfits) - ASKED
             told = [*misfits[:ASKED], *([f"and {more} more stages"] if more > 0 else [])]
-            ask = ConfirmScreen(
-                "It does not fit into what is free now.", "\n".join(told), "launch anyway"
-            )
+            question = "It does not fit into what is free now."
+            ask = ConfirmScreen(question, "\n".join(told), "launch anyway")
             self.app.push_screen(ask, lambda yes: self._start(preset) if yes else None)
         else:
             self._start(preset)

@@ -120,7 +120,7 @@ class FieldRow(Horizontal):
         before, problem, field = self._before, self._problem, self.field
         words = ["live"] if field.knob else []
         words += [field.unit] if field.unit else []
-        words += ["⏎ opens an editor"] if field.shape != "plain" else []
+        words += ["⏎ edit"] if field.shape != "plain" else []
         words += ["on" if self.editor.value else "off"] if field.is_switch else []
         sign, style, note_style = " ", "", "$text-muted"
         if before is not None:

@@ -18,7 +18,7 @@ from workbench.commands.text import clip
 from workbench.engine_talk import EngineFailed, answers
 
 STYLES = {"ok": "$success", "warn": "$warning", "error": "$error"}
-EXAMPLE_LINES, EXAMPLE_WIDTH = 6, 200
+EXAMPLE_LINES, EXAMPLE_WIDTH = 6, 30
 
 
 class DataPane(Static):

@@ -74,17 +74,18 @@ class MemoryPane(Static):
         if wanted != self._basis:
             self._forget()
             self._basis = wanted
-            if wanted and wanted not in self._numbers:
+            known = self._numbers.get(wanted, ())
+            if preset and len(known) < len(preset.stages):
                 self._waiting = self.set_timer(PATIENCE_SECONDS, self._ask)
         self._renew()
 
     def again(self) -> None:
-        """Ask the engine once more, such as for a model that was not found before."""
-        self._forget()
-        self._numbers.pop(self._basis, None)
-        if self._preset:
+        """Ask the engine once more where it had no answer, such as for a model not found."""
+        if self._preset and (self._problem or any(stage.problem for stage in self.stages)):
+            self._forget()
+            self._numbers.pop(self._basis, None)
             self._ask()
-        self._renew()
+            self._renew()
 
     def _forget(self) -> None:
         if self._waiting:
@@ -100,32 +101,34 @@ class MemoryPane(Static):
         def hear(text: str) -> None:
             self.post_message(self._Heard(text))
 
-        told, problem = [], ""
+        told: list[Mapping[str, Any]] = []
         try:
             async with aclosing(
                 answers("rlhf_engine.estimate", self._home, preset, hear)
             ) as stream:
-                told = [answer async for answer in stream]
+                async for answer in stream:
+                    told.append(answer)
+                    self.post_message(self._Told(basis, tuple(told)))
         except (EngineFailed, SpecError, RunNotFound, OSError) as error:
             problem = str(error) or "the engine could not be asked"
-        self.post_message(self._Told(basis, told, problem))
+            self.post_message(self._Told(basis, tuple(told), problem))
 
     @on(_Told)
     def _on_told(self, message: _Told) -> None:
         message.stop()
-        if message.problem:
-            if message.basis == self._basis:
-                self._problem = message.problem
-        else:
-            self._numbers[message.basis] = message.told
+        self._numbers[message.basis] = message.told
+        if message.basis == self._basis:
+            self._problem = message.problem
         self._renew()
         self._read_free()
 
     @on(_Heard)
     def _on_heard(self, message: _Heard) -> None:
         message.stop()
-        self._heard = message.text
-        self._show()
+        # Libraries warn of much that is no news here.
+        if "warn" not in message.text.lower():
+            self._heard = message.text
+            self._show()
 
     def _read_free(self) -> None:
         devices = {stage.device for stage in self.stages if stage.device}
@@ -149,8 +152,8 @@ class MemoryPane(Static):
 
     def _renew(self) -> None:
         """Work the stages out from the numbers that are known, and show them."""
-        told = self._numbers.get(self._basis)
-        self.stages = stage_memory(self._preset, told) if self._preset and told else []
+        told = self._numbers.get(self._basis, ())
+        self.stages = stage_memory(self._preset, told) if self._preset else []
         self._show()
         self.post_message(self.Changed())
 
@@ -219,10 +222,10 @@ class MemoryPane(Static):
             lines.append((f"\n! does not fit: {', '.join(others)}", "$error"))
         if lacks:
             lines.append(("\ncheapest changes:", "$warning"))
-            for saving in stage.remedies():
-                lines.append(
-                    Content(f"\n{saving.setting}\n  {saving.price}, saves {gib(saving.bytes)}")
-                )
+            lines += [
+                Content(f"\n{saving.setting}\n  {saving.price}, saves {gib(saving.bytes)}")
+                for saving in stage.remedies()
+            ]
         return Content.assemble(*lines)
 
     def report(self) -> str:
