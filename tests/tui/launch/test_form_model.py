@@ -97,9 +97,7 @@ def test_a_problem_stands_at_its_field_in_its_stage(home: Path) -> None:
 def test_a_rule_between_fields_stands_at_their_table(home: Path) -> None:
     form = Form.open("tiny", home)
     form.type(0, field(form, "ppo.minibatches"), "5")
-    assert form.check().problems == {
-        (0, "ppo"): "minibatches = 5 does not divide batch_size = 32"
-    }
+    assert form.check().problems == {(0, "ppo"): "minibatches = 5 does not divide batch_size = 32"}
 
 
 def test_a_bad_name_and_a_bad_field_are_both_said(home: Path) -> None:

@@ -8,7 +8,6 @@ from textual.widgets import Select
 
 from rlhf_engine.job.spec import PpoSpec
 from rlhf_engine.runs.directory import RunDir, all_runs
-from tests.tui.screen_text import screen_text
 from tests.tui.launch.shown import (
     App,
     estimated,
@@ -17,7 +16,9 @@ from tests.tui.launch.shown import (
     says,
     type_over,
 )
+from tests.tui.screen_text import screen_text
 from workbench.screens.launch import LaunchScreen
+
 
 async def test_a_changed_field_reaches_run_toml_and_the_monitor_opens(
     home: Path, started: list[RunDir]
@@ -64,7 +65,7 @@ async def test_a_stage_of_a_pipeline_is_edited_by_keyboard(
         await pilot.pause()
         await type_over(pilot, screen, "seed", "5")
         assert says(screen, "command") == f"workbench run both --home {home} --set second:seed=5"
-        await pilot.press("tab", *"mine", "enter", "enter")
+        await pilot.press("tab", "tab", *"mine", "enter", "enter")
         await pilot.pause()
         assert [(run.id[16:], run.spec().seed) for run in started] == [
             ("mine-first", 0),
