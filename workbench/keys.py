@@ -83,9 +83,11 @@ HELP_KEYS = (Key("help.close", "escape,q,question_mark", "close", "Close", "Clos
 def tables() -> dict[str, tuple[Key, ...]]:
     """Every table by the name of its screen."""
     from workbench.screens.compare import COMPARE_KEYS
+    from workbench.screens.edit_value import EDIT_KEYS
     from workbench.screens.fork import FORK_KEYS
     from workbench.screens.launch import LAUNCH_KEYS
     from workbench.screens.monitor_keys import MONITOR_KEYS
+    from workbench.screens.name_preset import NAME_KEYS
     from workbench.screens.pick import PICK_KEYS
     from workbench.screens.rollback import ROLLBACK_KEYS
     from workbench.screens.samples import SAMPLES_KEYS
@@ -93,12 +95,15 @@ def tables() -> dict[str, tuple[Key, ...]]:
     from workbench.widgets.knob_panel import PANEL_KEYS
     from workbench.widgets.lane_table import LANE_KEYS
     from workbench.widgets.numbers import NUMBERS_KEYS
+    from workbench.widgets.pipeline_row import PIPELINE_KEYS
     from workbench.widgets.text_page import PAGE_KEYS
 
     return {
         "Everywhere": APP_KEYS,
         "Runs": (OPEN_KEY, *RUNS_KEYS),
         "New run": tuple(LAUNCH_KEYS),
+        "Editing a list or table": EDIT_KEYS,
+        "Saving a preset": NAME_KEYS,
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
         "Knobs": PANEL_KEYS,
@@ -108,6 +113,7 @@ def tables() -> dict[str, tuple[Key, ...]]:
         "Samples": SAMPLES_KEYS,
         "Compare": (*COMPARE_KEYS, *LANE_KEYS, *FIELD_KEYS),
         "Choosing": PICK_KEYS,
+        "Row of a pipeline": PIPELINE_KEYS,
         "Pages of text": PAGE_KEYS,
         "Questions": (*CONFIRM_KEYS, *HELP_KEYS),
     }
