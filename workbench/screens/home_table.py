@@ -14,6 +14,7 @@ from textual.widgets import DataTable
 from workbench.commands.text import cells, clip
 from workbench.keys import LIST_KEYS, OPEN_KEY, bindings
 from workbench.runs_list import RunRow
+from workbench.themes import rich_style
 
 # A sign and a theme colour for each word; the word always stands beside them.
 STATES = {
@@ -129,7 +130,7 @@ class RunsTable(DataTable[Text]):
 
     def _text(self, cell: Cell) -> Text:
         text, colour = cell
-        return Text(text, self.app.theme_variables.get(colour, ""), no_wrap=True)
+        return Text(text, rich_style(self.app.theme_variables, colour), no_wrap=True)
 
 
 def _cells(
