@@ -65,7 +65,9 @@ async def test_it_reads_every_figure_and_knob_and_what_happened_there(home: Path
         async with viewing(home, fake.run) as viewer:
             await opened(viewer, fake)
             await viewer.press("home", *["shift+right"] * 29)
-            await viewer.sees("step 30 · ", "explained_v", "lr knob", "max_grad_norm", "NaN", "inf")
+            await viewer.sees(
+                "step 30 · ", "explained_v", "value_clip", "t shows the rest", "NaN", "inf"
+            )
             await viewer.sees(
                 "1.23", "kl_coef 0.05 → 0.4 (command)", "▲ checkpoint", "guard: kl is"
             )

@@ -89,7 +89,7 @@ async def test_a_run_that_was_lost_is_started_again_to_roll_back(
     async with viewing(home, fake.run) as viewer:
         await viewer.sees("failed at step 30/500: CUDA out of memory")
         await viewer.press("b", "enter")
-        await viewer.sees("The run is failed", "started again")
+        await viewer.sees("engine is started again")
         await viewer.press("y")
         await viewer.until(lambda: started == [fake.run.id])
         assert sent(fake) == [("rollback", {"step": 30})]
