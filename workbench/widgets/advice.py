@@ -35,7 +35,7 @@ def advice(guards: Sequence[Guard], snapshot: Snapshot) -> Advice | None:
     if snapshot.state.ended or snapshot.last is None:
         return None
     for event in reversed(snapshot.events):
-        if event.kind == "guard" and not _is_history(event, snapshot):
+        if event.kind == "guard" and not snapshot.is_history(event):
             rule = event.data.get("rule")
             if not isinstance(rule, int) or not 0 <= rule < len(guards):
                 continue
@@ -68,13 +68,3 @@ def _holds(guard: Guard, event: EventRow, snapshot: Snapshot) -> bool:
         if (figure := row.metrics.get(guard.metric)) is not None:
             return guard.holds(figure, row.knobs)
     return False
-
-
-def _is_history(event: EventRow, snapshot: Snapshot) -> bool:
-    """Whether a later session went on from before the event."""
-    return any(
-        later.id > event.session
-        and later.resumed_from_step is not None
-        and later.resumed_from_step < event.step
-        for later in snapshot.sessions
-    )

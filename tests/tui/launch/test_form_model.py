@@ -9,7 +9,8 @@ from rlhf_engine.job.guards import guards_of
 from rlhf_engine.job.knobs import knobs_of
 from rlhf_engine.job.presets import load_preset, parse_value
 from rlhf_engine.job.spec import STAGES, PpoSpec
-from workbench.form_model import NAME, Form, FormField, form_fields
+from workbench.form_fields import FormField, form_fields
+from workbench.form_model import NAME, Form
 
 
 def field(form: Form, key: str, stage: int = 0) -> FormField:
@@ -39,25 +40,25 @@ def test_the_form_offers_every_field_but_name_kind_and_fork() -> None:
 
 
 def test_untouched_form_is_the_preset(home: Path) -> None:
-    form = Form.open("tiny")
-    assert form.command() == "workbench run tiny"
-    assert form.check(home).preset == load_preset("tiny")
+    form = Form.open("tiny", home)
+    assert form.command() == f"workbench run tiny --home {home}"
+    assert form.check().preset == load_preset("tiny")
 
 
-def test_typing_the_same_value_otherwise_is_no_change() -> None:
-    form = Form.open("tiny")
+def test_typing_the_same_value_otherwise_is_no_change(home: Path) -> None:
+    form = Form.open("tiny", home)
     form.type(0, field(form, "ppo.lam"), "0.950")
     assert not form.is_touched
 
 
 def test_command_line_gives_what_the_form_launches(home: Path) -> None:
-    form = Form.open("both")
+    form = Form.open("both", home)
     form.type(0, field(form, "seed"), "7")
     form.type(1, field(form, "seed", 1), "9")
     form.type(1, field(form, "data.columns", 1), '{prompt = "the question"}')
     form.type(1, field(form, "reward.gold", 1), '["rule:vowels", "my file.py:score"]')
     form.type(1, field(form, "data.system", 1), "it's $HOME; 5")
-    launched = form.check(home).preset
+    launched = form.check().preset
     assert launched == load_preset("both", overrides(form.command()))
     assert launched is not None
     assert [spec.seed for spec in launched.stages] == [7, 9]
@@ -75,18 +76,18 @@ def test_text_of_any_kind_survives_editor_and_override(text: str) -> None:
 
 @pytest.mark.parametrize("value", ["7", "true", "0.1", "[1]", '"quoted"', "2024-01-01"])
 def test_text_that_looks_like_another_type_stays_text(home: Path, value: str) -> None:
-    form = Form.open("tiny")
+    form = Form.open("tiny", home)
     form.type(0, field(form, "data.split"), value)
-    preset = form.check(home).preset
+    preset = form.check().preset
     assert preset is not None
     assert preset.stages[0].data.split == value.strip('"')
 
 
 def test_a_problem_stands_at_its_field_in_its_stage(home: Path) -> None:
-    form = Form.open("both")
+    form = Form.open("both", home)
     form.type(1, field(form, "ppo.kl.coef", 1), "-1")
     form.type(0, field(form, "lora.r"), "0")
-    verdict = form.check(home)
+    verdict = form.check()
     assert verdict.preset is None
     assert verdict.problems == {
         (0, "lora.r"): "input should be greater than or equal to 1, not 0",
@@ -95,28 +96,26 @@ def test_a_problem_stands_at_its_field_in_its_stage(home: Path) -> None:
 
 
 def test_a_rule_between_fields_stands_at_their_table(home: Path) -> None:
-    form = Form.open("tiny")
+    form = Form.open("tiny", home)
     form.type(0, field(form, "ppo.minibatches"), "5")
-    assert form.check(home).problems == {
-        (0, "ppo"): "minibatches = 5 does not divide batch_size = 32"
-    }
+    assert form.check().problems == {(0, "ppo"): "minibatches = 5 does not divide batch_size = 32"}
 
 
 def test_a_bad_name_and_a_bad_field_are_both_said(home: Path) -> None:
-    form = Form.open("tiny")
+    form = Form.open("tiny", home)
     form.name = "No Capitals"
     form.type(0, field(form, "seed"), "x")
-    assert set(form.check(home).problems) == {(0, NAME), (0, "seed")}
+    assert set(form.check().problems) == {(0, NAME), (0, "seed")}
 
 
 def test_an_input_run_that_is_missing_is_said(home: Path) -> None:
-    form = Form.open("tiny")
+    form = Form.open("tiny", home)
     form.type(0, field(form, "policy"), "run:gone")
-    assert "no run 'gone'" in form.check(home).problems[0, ""]
+    assert "no run 'gone'" in form.check().problems[0, ""]
 
 
 def test_undo_gives_the_preset_back(home: Path) -> None:
-    form = Form.open("tiny")
+    form = Form.open("tiny", home)
     steps = field(form, "ppo.steps")
     form.type(0, steps, "5")
     assert [(c.before, c.after) for c in form.changes()] == [("60", "5")]
