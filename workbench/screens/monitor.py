@@ -171,7 +171,7 @@ class MonitorScreen(CommandScreen):
         if now and now.knob:
             self.steering.stage(now.knob, now.value)
         else:
-            self.steering.problem = "no guard advises a knob's value now"
+            self.steering.problem = now.long if now else "no guard advises anything now"
         self.redraw()
 
     def action_enter(self) -> None:
