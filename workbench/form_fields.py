@@ -14,11 +14,13 @@ from pydantic.fields import FieldInfo
 
 from rlhf_engine.job.presets import parse_value
 from rlhf_engine.job.section import Section, sections_in
-from rlhf_engine.job.spec import RunSpec
+from rlhf_engine.job.spec import TrainedSpec
 
 # The stage decides which fields there are; the name is asked for beside the Launch button; a
 # fork is made from a run.
 NOT_IN_FORM = ("stage", "name", "fork")
+# What is asked for last: how a run is looked after, not what it does.
+SHARED = frozenset(TrainedSpec.model_fields) | {"health"}
 Shape = Literal["plain", "list", "table"]
 
 
@@ -126,7 +128,7 @@ def _parse_many(text: str, shape: Shape) -> Any:
 def to_toml(value: Any) -> str:
     """A value on one line of TOML."""
     if isinstance(value, Section):
-        return to_toml(value.model_dump(exclude_none=True))
+        return to_toml(value.model_dump(exclude_defaults=True))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_key(k)} = {to_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -158,7 +160,7 @@ def form_fields(model: type[Section], path: tuple[str, ...] = ()) -> list[FormFi
     Of each table the plain fields come first, then the tables inside it.
     """
     plain, nested = [], []
-    shared: Container[str] = () if path else RunSpec.model_fields
+    shared: Container[str] = () if path else SHARED
     for name, info in sorted(model.model_fields.items(), key=lambda item: item[0] in shared):
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, Section):

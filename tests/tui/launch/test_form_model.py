@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rlhf_engine.job.guards import guards_of
 from rlhf_engine.job.knobs import knobs_of
 from rlhf_engine.job.presets import load_preset, parse_value
 from rlhf_engine.job.spec import STAGES, PpoSpec
@@ -121,3 +122,33 @@ def test_undo_gives_the_preset_back(home: Path) -> None:
     form.undo(0, steps)
     assert form.text(0, steps) == "60"
     assert not form.changes()
+
+
+RULE = '{metric = "kl", above = 2.0, action = "scale", knob = "kl_coef", factor = 1.5}'
+
+
+def test_a_list_of_tables_is_one_line_that_can_be_edited_and_launched(home: Path) -> None:
+    form = Form.open("tiny")
+    guards = field(form, "guards")
+    assert (form.text(0, guards), "kl_target" in guards.help) == ("[]", True)
+    form.type(0, guards, f"[{RULE}]")
+    (change,) = form.changes()
+    assert change.override == f"guards=[{RULE}]"
+    verdict = form.check(home)
+    assert verdict.preset is not None, verdict.problems
+    (guard,) = guards_of(verdict.preset.stages[0])
+    assert guards.show([guard]) == f"[{RULE}]", "defaults are left out"
+    form.type(0, guards, f"[{RULE.replace('kl_coef', 'kl_cof')}]")
+    (((_, key), line),) = form.check(home).problems.items()
+    assert (key, "did you mean 'kl_coef'" in line) == ("guards.0.knob", True)
+
+
+def test_limits_are_edited_as_a_pair_and_say_their_unit(home: Path) -> None:
+    form = Form.open("tiny")
+    limits = field(form, "health.kl")
+    assert (form.text(0, limits), limits.unit) == ("[2.0, 4.0]", "× kl_target")
+    form.type(0, limits, "[2, 4]")
+    assert not form.changes()
+    form.type(0, limits, "[3]")
+    assert "write [watch, bad]" in form.check(home).problems[0, "health.kl"]
+    assert [f.group for f in form.fields(0)][-1] == "health"
