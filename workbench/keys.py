@@ -83,6 +83,8 @@ def tables() -> dict[str, tuple[Key, ...]]:
     """Every table by the name of its screen."""
     from workbench.screens.launch import LAUNCH_KEYS
     from workbench.screens.monitor import MONITOR_KEYS
+    from workbench.widgets.form import CHOICE_KEYS
+    from workbench.widgets.form_parts import STAGE_ROW_KEYS
     from workbench.widgets.knob_panel import PANEL_KEYS
     from workbench.widgets.text_page import PAGE_KEYS
 
@@ -90,6 +92,7 @@ def tables() -> dict[str, tuple[Key, ...]]:
         "Everywhere": APP_KEYS,
         "Runs": (OPEN_KEY, *RUNS_KEYS),
         "New run": tuple(LAUNCH_KEYS),
+        "Form": (*STAGE_ROW_KEYS, *CHOICE_KEYS),
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
         "Knobs": PANEL_KEYS,
