@@ -3,6 +3,8 @@
 import click
 
 from workbench.commands import (
+    asking,
+    comparing,
     engine,
     estimating,
     lineage,
@@ -41,9 +43,10 @@ def main(ctx: click.Context) -> None:
 
 for verb in (
     *(demo, starting.run, starting.presets, engine.check, estimating.estimate),
-    *(reading.ls, reading.show, screens.attach, serving.serve, tail.tail),
+    *(reading.ls, reading.show, comparing.compare, screens.attach, serving.serve, tail.tail),
     *(records.metrics, records.samples, records.knobs, records.commands, records.events),
     *(steering.set_, steering.pause, steering.resume, steering.checkpoint, steering.stop),
+    *(asking.sample, asking.measure),
     *(steering.rollback, lineage.fork, lineage.replay),
     *(engine.export, machine.doctor),
 ):

@@ -2,16 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from rlhf_engine.job.metrics import CLOCKED
 from rlhf_engine.runs.sample import Sample
-from rlhf_engine.runs.schema import LIVE
-
-# Endings of the names of what a clock measures.
-CLOCKED = ("seconds", "per_second")
+from rlhf_engine.runs.schema import LIVE, SHOWN, STANDING
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,18 @@ class SampleRow:
 
 
 @dataclass(frozen=True)
+class MeasuredRow:
+    """Held-out figures that a person asked for after a step."""
+
+    seq: int
+    session: int
+    step: int
+    time: float
+    metrics: dict[str, float]
+    command_id: str
+
+
+@dataclass(frozen=True)
 class CommandRow:
     id: str
     kind: str
@@ -91,6 +101,8 @@ class KnobRow:
 
 @dataclass(frozen=True)
 class EventRow:
+    """Something that happened; `data` is what a program needs of it, empty for most."""
+
     seq: int
     session: int
     step: int
@@ -98,6 +110,7 @@ class EventRow:
     level: str
     kind: str
     text: str
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,14 +192,37 @@ class StoreReader:
         self, *, step: int | None = None, kind: str | None = None, after: int = 0, limit: int = 100
     ) -> list[SampleRow]:
         """Newest live samples first, at most `limit`."""
-        sql = f"SELECT * FROM samples WHERE seq > ? AND {LIVE.format(table='samples')}"
+        sql = f"SELECT * FROM samples WHERE seq > ? AND {SHOWN}"
         values: list[Any] = [after]
         for column, wanted in (("step", step), ("kind", kind)):
             if wanted is not None:
                 sql += f" AND {column} = ?"
                 values.append(wanted)
         rows = self._db.execute(f"{sql} ORDER BY seq DESC LIMIT ?", (*values, limit))
-        return [SampleRow(row[0], row[1], row[2], Sample.from_row(row[3:])) for row in rows]
+        return [_sample(row) for row in rows]
+
+    def sample(self, seq: int) -> SampleRow | None:
+        """One sample with the figures of its tokens."""
+        row = self._db.execute("SELECT * FROM samples WHERE seq = ?", (seq,)).fetchone()
+        return _sample(row) if row else None
+
+    def rows(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """What a query gives; for questions that have a module of their own."""
+        return self._db.execute(sql, values).fetchall()
+
+    def measured(self, after: int = 0) -> list[MeasuredRow]:
+        """Figures of held-out data that people asked for, beside those of the steps themselves."""
+        standing = STANDING.format(table="measured")
+        sql = f"SELECT * FROM measured WHERE seq > ? AND {standing} ORDER BY seq"
+        try:
+            rows = self._db.execute(sql, (after,)).fetchall()
+        except sqlite3.OperationalError:
+            # A store that no engine has opened since there is such a table.
+            return []
+        return [
+            MeasuredRow(seq, session, step, at, _numbers(metrics), command)
+            for seq, session, step, at, metrics, command in rows
+        ]
 
     def commands(self) -> list[CommandRow]:
         rows = self._db.execute("SELECT * FROM commands ORDER BY id")
@@ -203,7 +239,7 @@ class StoreReader:
 
     def events(self, after: int = 0) -> list[EventRow]:
         rows = self._db.execute("SELECT * FROM events WHERE seq > ? ORDER BY seq", (after,))
-        return [EventRow(*row) for row in rows]
+        return [_event(row) for row in rows]
 
     def checkpoints(self) -> list[CheckpointRow]:
         rows = self._db.execute("SELECT * FROM checkpoints ORDER BY step, session")
@@ -215,6 +251,16 @@ def _step(row: Sequence[Any]) -> StepRow:
     # A store that no engine has opened since memory is measured lacks the last column.
     metrics, knobs, phases, memory = (_numbers(text) for text in (*texts, "{}")[:4])
     return StepRow(seq, session, step, at, metrics, knobs, phases, memory)
+
+
+def _sample(row: Sequence[Any]) -> SampleRow:
+    return SampleRow(row[0], row[1], row[2], Sample.from_row(row[3:]))
+
+
+def _event(row: Sequence[Any]) -> EventRow:
+    # A store that no engine has opened since events carry data lacks the last column.
+    seq, session, step, at, level, kind, text, data = (*row, "{}")[:8]
+    return EventRow(seq, session, step, at, level, kind, text, json.loads(data))
 
 
 def _command(row: Sequence[Any]) -> CommandRow:
