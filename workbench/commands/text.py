@@ -33,11 +33,14 @@ def cells(text: str) -> int:
 def clip(text: str, width: int) -> str:
     """The text as one printable line of at most `width` cells."""
     line = " ".join(printable(text).split())
-    if cells(line) <= width:
-        return line
-    while line and cells(line) > width - 1:
-        line = line[:-1]
-    return f"{line}…"
+    used = end = 0
+    for index, sign in enumerate(line, start=1):
+        used += cells(sign)
+        if used > width:
+            return f"{line[:end]}…"
+        if used < width:
+            end = index
+    return line
 
 
 def wrap(text: str, width: int) -> list[str]:
