@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual.binding import BindingType
 from textual.coordinate import Coordinate
@@ -15,6 +16,7 @@ from workbench.board import LETTERS, Board, slot_colour
 from workbench.commands.text import cells, clip
 from workbench.keys import LIST_KEYS, OPEN_KEY, bindings
 from workbench.runs_list import RunRow
+from workbench.themes import rich_style
 
 # A sign and a theme colour for each word; the word always stands beside them.
 STATES = {
@@ -99,15 +101,17 @@ class RunsTable(DataTable[Text]):
         """Show these rows in a table `width` cells wide; `now` is for their ages."""
         columns = _columns(width)
         clock = time.time() if now is None else now
-        same = columns == self._drawn and [r.id for r in rows] == [r.id for r in self._rows]
         marks = board.marks
         wanted = [
             self._line(row, marks.get(row.id), _branch(rows, i), age(clock - row.created), columns)
             for i, row in enumerate(rows)
         ]
-        if same:
-            self._rows = list(rows)
-            self._update(wanted)
+        longer = columns == self._drawn and _ids(rows[: len(self._rows)]) == _ids(self._rows)
+        if longer and self._rows:
+            shown, self._rows = len(self._rows), list(rows)
+            self._update(wanted[:shown])
+            for row, line in zip(rows[shown:], wanted[shown:], strict=True):
+                self.add_row(*(self._text(cell) for cell in line), key=row.id)
         else:
             self._refill(rows, wanted, columns)
         self._shown = wanted
@@ -166,10 +170,11 @@ class RunsTable(DataTable[Text]):
 
     def _text(self, cell: Cell) -> Text:
         text, colour = cell
+        style: str | Style
         if colour.startswith("slot "):
             style = f"bold {slot_colour(int(colour[5:]), self.app.current_theme.dark)}"
         else:
-            style = self.app.theme_variables.get(colour, "")
+            style = rich_style(self.app.theme_variables, colour)
         return Text(text, style, no_wrap=True)
 
 
@@ -189,6 +194,10 @@ def _cells(row: RunRow, mark: Cell, branch: str, columns: list[_Column], old: st
         "NOW": (_now(row), quiet),
     }
     return [(_fit(values[column.label][0], column), values[column.label][1]) for column in columns]
+
+
+def _ids(rows: Sequence[RunRow]) -> list[str]:
+    return [row.id for row in rows]
 
 
 def _now(row: RunRow) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rlhf_engine.job.watch import Guard
 from rlhf_engine.runs.reader import EventRow
 from workbench.feed import Snapshot
-from workbench.format import exact, short
+from workbench.format import exact
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class Advice:
 
     @property
     def short(self) -> str:
-        return f"guard: {self.what} ({self.key})"
+        """What a line among others has room for."""
+        what = f"{self.knob} → {exact(self.value)}" if self.knob else self.what
+        return f"guard: {what} ({self.key[:1]})"
 
     @property
     def long(self) -> str:
@@ -51,7 +53,7 @@ def _advice(guard: Guard, event: EventRow, snapshot: Snapshot) -> Advice | None:
         old = event.data.get("old")
         if new == old:
             return Advice(why, f"{guard.knob} stays {exact(new)}", "L shows the log")
-        was = f"{short(old)} → " if isinstance(old, int | float) else ""
+        was = f"{exact(old)} → " if isinstance(old, int | float) else ""
         return Advice(why, f"{guard.knob} {was}{exact(new)}", "a stages it", guard.knob, new)
     if guard.action == "pause":
         return None if snapshot.state.word == "paused" else Advice(why, "pause", "p pauses")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.content import Content
@@ -111,6 +112,8 @@ class Chart(PlotextPlot):
             self._built = key
         drawn = super().render()
         assert isinstance(drawn, Text)
+        if self.app.current_theme.ansi:
+            drawn = on_any_ground(drawn)
         self._left = 1 + next((i for i, sign in enumerate(drawn.plain) if sign in AXIS), 0)
         return drawn
 
@@ -203,6 +206,18 @@ class Chart(PlotextPlot):
     def _rgb(self, hue: Hue) -> Rgb:
         dark, light = hue.value
         return dark if self.app.current_theme.dark else light
+
+
+def on_any_ground(drawn: Text) -> Text:
+    """The drawing without its ground, and with axes in the terminal's own colour.
+
+    Of a theme that leaves both to the terminal plotext would make black on black.
+    """
+    shown = Text(drawn.plain, no_wrap=True, end="")
+    for start, end, style in drawn.spans:
+        if isinstance(style, Style) and style.color and style.color.triplet != (0, 0, 0):
+            shown.stylize(Style(color=style.color, bold=style.bold), start, end)
+    return shown
 
 
 def one_a_column(picture: Picture, cell: float) -> list[Marker]:
