@@ -249,7 +249,7 @@ async def test_r_resumes_what_ended_and_what_is_paused_and_nothing_else(
     async with viewing(home, fake.run) as viewer:
         await viewer.sees("✓ done")
         await viewer.press("r")
-        await viewer.sees("there is nothing to resume; F")
+        await viewer.sees("there is nothing to resume", "F forks it")
         await viewer.press("X", "p", "c", "e")
         assert viewer.app.screen is viewer.monitor
         await viewer.sees("not sent: the run is done")
