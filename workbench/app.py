@@ -17,7 +17,6 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widgets import Static
 
-from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs, find_run
 from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.sample import printable
@@ -27,6 +26,7 @@ from workbench.screens.home import HomeScreen
 from workbench.themes import DARK, LIGHT, THEMES
 
 if TYPE_CHECKING:
+    from rlhf_engine.job.spec import Spec
     from workbench.screens.launch import LaunchScreen
 
 MIN_COLUMNS, MIN_LINES = 60, 16
@@ -150,7 +150,7 @@ class WorkbenchApp(App[None]):
     def action_new(self) -> None:
         self.open_form()
 
-    def open_form(self, preset: str | None = None, spec: Spec | None = None) -> None:
+    def open_form(self, preset: str | None = None, spec: "Spec | None" = None) -> None:
         """Open the launch form; without a preset or spec, the one left behind if there is one."""
         from workbench.screens.launch import LaunchScreen
 

@@ -23,7 +23,7 @@ CPU_CLOCK = 2
 
 
 class Terminal:
-    """One run of a command at 120x40; `text` holds the whole frames painted since the last `forget`."""
+    """One run of a command at 120x40; `text` holds the whole frames since the last `forget`."""
 
     def __init__(self, command: Sequence[str], env: dict[str, str] | None = None) -> None:
         self._master, slave = os.openpty()

@@ -80,8 +80,11 @@ def prepare(folder: Path) -> Path:
                 stdout=subprocess.DEVNULL,
             )
         subprocess.run(
-            fake(part, "--name", "long", "--steps", STEPS, "--begin", STEPS)
-            + ["--samples", str(SAMPLES / STEPS)],
+            [
+                *fake(part, "--name", "long", "--steps", STEPS, "--begin", STEPS),
+                "--samples",
+                str(SAMPLES / STEPS),
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -155,8 +158,13 @@ def live(folder: Path) -> dict[str, float]:
     """Keys, bytes and memory on the monitor of a run that is fast."""
     home = folder / "live"
     engine = subprocess.Popen(
-        fake(home, "--fresh", "--steps", STEPS, "--begin", STEPS // 2)
-        + ["--speed", str(SPEED), "--samples", str(PER_STEP)],
+        [
+            *fake(home, "--fresh", "--steps", STEPS, "--begin", STEPS // 2),
+            "--speed",
+            str(SPEED),
+            "--samples",
+            str(PER_STEP),
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )

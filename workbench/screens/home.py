@@ -20,21 +20,20 @@ from textual.widgets import DataTable, Footer, OptionList, Static
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.runs.inbox import Kind, send
-from rlhf_engine.runs.launch import start_engine
 from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.sample import printable
-from workbench.doctor import Finding, examine
 from workbench.keys import RUNS_KEYS, bindings
 from workbench.runs_list import UNREADABLE, RunRow, RunsList
 from workbench.screens.confirm import ConfirmScreen
 from workbench.screens.home_detail import Detail
-from workbench.screens.home_empty import EmptyHome, PresetChoice
+from workbench.screens.home_empty import EmptyHome, PresetChoice, offered_presets
 from workbench.screens.home_filter import FilterLine, Keep
 from workbench.screens.home_gpus import gpu_line
 from workbench.screens.home_table import WIDE, RunsTable
 
 if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
+    from workbench.doctor import Finding
 
 REFRESH_SECONDS = 1.0
 NEED_RUNS = ("open", "resume", "duplicate", "stop", "delete", "filter", "clear")
@@ -65,7 +64,13 @@ class HomeScreen(Screen[None]):
     class Examined(Message):
         """What the doctor found."""
 
-        findings: list[Finding]
+        findings: "list[Finding]"
+
+    @dataclass
+    class Offered(Message):
+        """The shipped presets, and what they are about."""
+
+        offers: list[tuple[str, str]]
 
     @dataclass
     class Told(Message):
@@ -113,7 +118,7 @@ class HomeScreen(Screen[None]):
     @work(thread=True, group="read")
     def _read(self) -> None:
         try:
-            listed = self.Listed(self._list.read(), gpu_line())
+            listed = self.Listed(self._list.read(), gpu_line() if self._rows is not None else "")
         except OSError as error:
             listed = self.Listed([], problem=f"the runs cannot be read: {error}")
         finally:
@@ -168,10 +173,21 @@ class HomeScreen(Screen[None]):
                 self._table.focus()
         if empty and not self._examined:
             self._examined = True
+            self._offer()
             self._examine()
+
+    @work(thread=True, group="offers")
+    def _offer(self) -> None:
+        self.post_message(self.Offered(offered_presets()))
+
+    @on(Offered)
+    def _take_offers(self, event: Offered) -> None:
+        self.query_one(EmptyHome).show_offers(event.offers)
 
     @work(thread=True, group="doctor")
     def _examine(self) -> None:
+        from workbench.doctor import examine
+
         self.post_message(self.Examined(examine(self._home)))
 
     @on(Examined)
@@ -228,6 +244,8 @@ class HomeScreen(Screen[None]):
 
     @work(thread=True, group="start")
     def _start(self, row: RunRow) -> None:
+        from rlhf_engine.runs.launch import start_engine
+
         try:
             start_engine(row.run)
         except (SpecError, OSError) as error:
