@@ -10,7 +10,6 @@ an engine: it takes the lock, beats, reports phases, and obeys what is sent.
 import argparse
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -249,14 +248,11 @@ def main() -> None:
     parser.add_argument("--samples", type=float, default=8.0, help="samples a step, on average")
     parser.add_argument("--hostile", action="store_true", help="NaN, inf, escapes, endless lines")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--fresh", action="store_true", help="empty the home's runs first")
     given = parser.parse_args()
     folder = given.folder.resolve()
     if (folder / "run.toml").exists():
         run = RunDir(folder)
     else:
-        if given.fresh:
-            shutil.rmtree(folder / "runs", ignore_errors=True)
         run = new_run(folder, given.stage, given.name, given.steps)
     print(run.id, flush=True)  # noqa: T201
     engine = FakeEngine(run, given.speed, given.samples, given.hostile, given.seed)
