@@ -11,10 +11,11 @@ from typing import Any
 from rlhf_engine.checkpoint import State
 from rlhf_engine.ranks import Ranks
 from rlhf_engine.runs.reader import SampleRow
+from rlhf_engine.runs.sample import Sample
 from rlhf_engine.seeding import seed_libraries
 from rlhf_engine.stages.stage import Stage, StepRecord
 
-BUILD, STEP, LOAD, END = "build", "step", "load", "end"
+BUILD, STEP, EVALUATE, LOAD, END = "build", "step", "evaluate", "load", "end"
 
 
 class Led:
@@ -29,10 +30,18 @@ class Led:
         self._ranks = ranks
         self.total_steps = self._stage.total_steps
         self.base = self._stage.base
+        self.held_out = self._stage.held_out
 
     def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:
         self._ranks.tell((STEP, step, dict(knobs)))
         return self._stage.step(step, knobs)
+
+    def evaluate(self, knobs: Mapping[str, float]) -> StepRecord:
+        self._ranks.tell((EVALUATE, dict(knobs)))
+        return self._stage.evaluate(knobs)
+
+    def ask(self, prompt: str, draw: str, knobs: Mapping[str, float]) -> list[Sample]:
+        return self._stage.ask(prompt, draw, knobs)
 
     def state(self) -> State | None:
         return self._stage.state()
@@ -61,6 +70,8 @@ def follow(build: Callable[[], Stage], ranks: Ranks, seed: int) -> None:
             case (kind, step, knobs) if kind == STEP and stage is not None:
                 seed_libraries(seed, step)
                 stage.step(step, knobs)
+            case (kind, knobs) if kind == EVALUATE and stage is not None:
+                stage.evaluate(knobs)
             case (kind, state) if kind == LOAD and stage is not None:
                 stage.load_state(state)
             case _:

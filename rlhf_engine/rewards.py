@@ -34,7 +34,7 @@ def make_scorer(
     sizes: Sizes,
     ranks: Ranks,
     say: Callable[[str], None],
-) -> Scorer:
+) -> "SharedScorer":
     """The scorer behind `rule:<name>`, `<module or file.py>:<function>`, `run:<id>` or a folder.
 
     Raises SpecError if there is none, or if a learned reward has another base.
@@ -66,17 +66,20 @@ def _rule(source: str) -> Rule:
 
 
 class SharedScorer:
-    """A scorer whose work all processes of a run share; each is given all scores."""
+    """A scorer whose work all processes of a run share; each is given all scores.
+
+    `alone` is what one process can ask by itself.
+    """
 
     def __init__(self, scorer: Scorer, ranks: Ranks) -> None:
-        self._scorer = scorer
+        self.alone = scorer
         self._ranks = ranks
 
     def __call__(
         self, prompts: Sequence[str], texts: Sequence[str], responses: Sequence[Response]
     ) -> list[float]:
         share = self._ranks.share
-        scores = self._scorer(share(prompts), share(texts), share(responses))
+        scores = self.alone(share(prompts), share(texts), share(responses))
         return self._ranks.gather(scores, len(prompts))
 
 

@@ -20,6 +20,7 @@ from textual.widgets import Static
 from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs, find_run
 from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.sample import printable
+from workbench.board import Board
 from workbench.keys import APP_KEYS, bindings, read_keymap
 from workbench.screens.help import HelpScreen
 from workbench.screens.home import HomeScreen
@@ -68,6 +69,7 @@ class WorkbenchApp(App[None]):
         self._last_run: RunDir | None = None
         self._form: LaunchScreen | None = None
         self._clashes: set[str] = set()
+        self.board = Board()
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = DARK.name
@@ -184,6 +186,16 @@ class WorkbenchApp(App[None]):
         else:
             self._show_monitor(self._last_run)
 
+    def action_compare(self) -> None:
+        """Show the compared runs; what was chosen there before is kept."""
+        from workbench.screens.compare import CompareScreen
+
+        if isinstance(self.screen, CompareScreen):
+            return
+        self.action_runs()
+        self.push_screen(CompareScreen(self.home, self.board))
+        self._guard(*self.size)
+
     def open_monitor(self, run: RunDir) -> None:
         """Show a run's live monitor; a form that opens it has done its work."""
         done_with_form = self._form is not None and self.screen is self._form
@@ -199,6 +211,24 @@ class WorkbenchApp(App[None]):
         self._last_run = run
         self.action_runs()
         self.push_screen(MonitorScreen(run))
+        self._guard(*self.size)
+
+    def action_samples(self) -> None:
+        if self._last_run is None:
+            self.tell("no run was opened yet: choose one and press enter, then 4")
+        elif not self._last_run.spec_file.exists():
+            self.tell(f"{self._last_run.id} was deleted")
+        else:
+            self.open_samples(self._last_run)
+
+    def open_samples(self, run: RunDir, seq: int | None = None) -> None:
+        """Show a run's samples over its monitor, with the cursor on one of them."""
+        from workbench.screens.samples import SamplesScreen
+
+        if isinstance(self.screen, SamplesScreen) and self.screen.run == run:
+            return
+        self.open_monitor(run)
+        self.push_screen(SamplesScreen(run, seq))
         self._guard(*self.size)
 
     def action_leave(self) -> None:

@@ -1,5 +1,6 @@
 """The launch form without its screen: fields of a spec, what was typed, and whether it can run."""
 
+import re
 import shlex
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pydantic.fields import FieldInfo
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.presets import Preset, load_preset, parse_value
 from rlhf_engine.job.section import Section
-from rlhf_engine.job.spec import RunSpec
+from rlhf_engine.job.spec import RunSpec, TrainedSpec
 from rlhf_engine.runs.directory import RunNotFound
 from workbench.commands.starting import ready_preset
 
@@ -22,6 +23,8 @@ NAME = "--name"
 # The stage decides which fields there are; the name is asked for beside the Launch button; a
 # fork is made from a run.
 NOT_IN_FORM = ("stage", "name", "fork")
+# What is asked for last: how a run is looked after, not what it does.
+SHARED = frozenset(TrainedSpec.model_fields) | {"health"}
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,16 @@ class FormField:
 
 def _toml(value: Any) -> str:
     if isinstance(value, Section):
-        return _toml(value.model_dump())
+        return _toml(value.model_dump(exclude_defaults=True))
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_quoted(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _quoted(text)
 
 
 def _quoted(text: str) -> str:
@@ -101,7 +108,7 @@ def form_fields(model: type[Section], path: tuple[str, ...] = ()) -> list[FormFi
     Of each table the plain fields come first, then the tables inside it.
     """
     plain, nested = [], []
-    shared: Container[str] = () if path else RunSpec.model_fields
+    shared: Container[str] = () if path else SHARED
     for name, info in sorted(model.model_fields.items(), key=lambda item: item[0] in shared):
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, Section):

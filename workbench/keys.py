@@ -43,6 +43,8 @@ APP_KEYS = (
     Key("app.runs", "1", "runs", "Runs", "The list of runs", show=False),
     Key("app.new", "2", "new", "New run", "Launch a preset; what you typed is kept", show=False),
     Key("app.monitor", "3", "monitor", "Monitor", "The monitor opened last", show=False),
+    Key("app.samples", "4", "samples", "Samples", "The samples of the run opened last", show=False),
+    Key("app.compare", "5", "compare", "Compare", "The runs that are compared", show=False),
     Key("app.leave", "q", "leave", "Leave", "Leave the screens; engines go on"),
     Key("app.suspend", "ctrl+z", "suspend_process", "Suspend", "To the shell; `fg` returns", False),
     Key("app.palette", "ctrl+p", "command_palette", "palette", "Find a command by its name", False),
@@ -52,9 +54,11 @@ OPEN_KEY = Key("runs.open", "enter", "screen.open", "Open", "Open the run's moni
 RUNS_KEYS = (
     Key("runs.new", "n", "app.new", "New", "Launch a preset"),
     Key("runs.resume", "r", "resume", "Resume", "Go on with a run that is paused or has ended"),
-    Key("runs.duplicate", "d", "duplicate", "Copy", "A new run from this run's spec"),
+    Key("runs.duplicate", "d", "duplicate", "Copy", "A new run from this run's spec", False),
+    Key("runs.mark", "space", "mark", "Mark", "Put the run into the comparison, or take it out"),
+    Key("runs.compare", "c", "compare", "Compare", "Compare the marked runs", show=False),
     Key("runs.stop", "x", "stop", "Stop", "Save a checkpoint and end the run; asks first"),
-    Key("runs.delete", "D", "delete", "Delete", "Delete a run that has ended; asks for its name"),
+    Key("runs.delete", "D", "delete", "Delete", "Delete an ended run; asks for its name", False),
     Key(
         "runs.filter",
         "slash",
@@ -62,7 +66,7 @@ RUNS_KEYS = (
         "Filter",
         "Show some runs: words, kind:ppo, -state:lost, kl>8, score<=1",
     ),
-    Key("runs.clear", "escape", "clear", "Show all", "Drop the filter", show=False),
+    Key("runs.clear", "escape", "clear", "Show all", "Drop the filter; then the marks", show=False),
 )
 
 LIST_KEYS = (
@@ -78,9 +82,14 @@ HELP_KEYS = (Key("help.close", "escape,q,question_mark", "close", "Close", "Clos
 
 def tables() -> dict[str, tuple[Key, ...]]:
     """Every table by the name of its screen."""
+    from workbench.screens.compare import COMPARE_KEYS
     from workbench.screens.launch import LAUNCH_KEYS
     from workbench.screens.monitor import MONITOR_KEYS
+    from workbench.screens.pick import PICK_KEYS
+    from workbench.screens.samples import SAMPLES_KEYS
+    from workbench.widgets.field_table import FIELD_KEYS
     from workbench.widgets.knob_panel import PANEL_KEYS
+    from workbench.widgets.lane_table import LANE_KEYS
     from workbench.widgets.text_page import PAGE_KEYS
 
     return {
@@ -90,6 +99,9 @@ def tables() -> dict[str, tuple[Key, ...]]:
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
         "Knobs": PANEL_KEYS,
+        "Samples": SAMPLES_KEYS,
+        "Compare": (*COMPARE_KEYS, *LANE_KEYS, *FIELD_KEYS),
+        "Choosing": PICK_KEYS,
         "Pages of text": PAGE_KEYS,
         "Questions": (*CONFIRM_KEYS, *HELP_KEYS),
     }

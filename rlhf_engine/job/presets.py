@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlhf_engine.job.errors import SpecError, nearest, spec_error
+from rlhf_engine.job.guards import check_guards
 from rlhf_engine.job.knobs import check_changes, knobs_of
 from rlhf_engine.job.section import Section, sections_in
 from rlhf_engine.job.spec import SPEC, STAGES, RunSpec, Spec
@@ -106,6 +107,7 @@ def parse_spec(table: Table, source: str) -> Spec:
     try:
         spec = SPEC.validate_python(table)
         check_changes(spec)
+        check_guards(spec)
     except ValidationError as error:
         model = STAGES.get(str(table.get("stage")))
         keys = _keys(model) if model else {}

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from rlhf_engine.runs.directory import write_private
 
-Kind = Literal["set", "pause", "resume", "checkpoint", "rollback", "stop"]
+Kind = Literal["set", "pause", "resume", "checkpoint", "rollback", "stop", "sample", "evaluate"]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,7 @@ from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.presets import Preset, link_stages, parse_spec
 from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, Spec
 from rlhf_engine.runs.directory import RunDir, create_run, find_run
-from rlhf_engine.runs.lock import is_held
-
-START_SECONDS = 30.0
+from rlhf_engine.runs.lock import HANDED_OVER, Lock, engine_text
 
 
 def launch(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
@@ -55,12 +52,12 @@ def _title(preset: Preset, spec: Spec, name: str | None) -> str:
 def start_engine(run: RunDir) -> None:
     """Start a run's engine in a session of its own, so that no terminal ends it.
 
-    A run that is resumed has its lock again on return: its state is no longer that of before.
-    Raises SpecError if it runs already.
+    The run's lock is taken here and handed over: from this moment on the run is alive until its
+    engine ends, however long that takes to start. Raises SpecError if it runs already.
     """
-    if is_held(run.lock):
+    lock = Lock.take(run.lock, "{}")
+    if lock is None:
         raise SpecError(f"{run.id} is running already")
-    resumed = run.store.exists()
     log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         engine = subprocess.Popen(
@@ -70,14 +67,13 @@ def start_engine(run: RunDir) -> None:
             stderr=log,
             cwd=run.path,
             start_new_session=True,
+            pass_fds=[lock.descriptor],
+            env={**os.environ, HANDED_OVER: str(lock.descriptor)},
         )
+        lock.write(engine_text(engine.pid))
     finally:
         os.close(log)
-    end = time.monotonic() + START_SECONDS
-    while resumed and engine.poll() is None and not is_held(run.lock):
-        if time.monotonic() > end:
-            raise SpecError(f"{run.id}: the engine does not start; see {run.log}")
-        time.sleep(0.02)
+        lock.release()
 
 
 def resolve(home: Path, spec: Spec, name: str) -> Spec:

@@ -2,18 +2,16 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from rlhf_engine.runs.sample import Sample
-from rlhf_engine.runs.schema import LIVE
+from rlhf_engine.runs.schema import LIVE, SHOWN, STANDING
 
 Decode = Callable[[str], Any]
-# Endings of the names of what a clock measures.
-CLOCKED = ("seconds", "per_second")
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,9 @@ class StepRow:
 
     def repeatable(self) -> dict[str, float]:
         """The figures and knobs that a repetition on the CPU gives bit for bit."""
+        # Specs are slow to import, and viewers start without them.
+        from rlhf_engine.job.metrics import CLOCKED
+
         figures = {k: v for k, v in self.metrics.items() if not k.endswith(CLOCKED)}
         return self.knobs | figures
 
@@ -62,6 +63,18 @@ class SampleRow:
     session: int
     step: int
     sample: Sample
+
+
+@dataclass(frozen=True)
+class MeasuredRow:
+    """Held-out figures that a person asked for after a step."""
+
+    seq: int
+    session: int
+    step: int
+    time: float
+    metrics: dict[str, float]
+    command_id: str
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,8 @@ class KnobRow:
 
 @dataclass(frozen=True)
 class EventRow:
+    """Something that happened; `data` is what a program needs of it, empty for most."""
+
     seq: int
     session: int
     step: int
@@ -100,6 +115,7 @@ class EventRow:
     level: str
     kind: str
     text: str
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -185,14 +201,37 @@ class StoreReader:
         self, *, step: int | None = None, kind: str | None = None, after: int = 0, limit: int = 100
     ) -> list[SampleRow]:
         """Newest live samples first, at most `limit`."""
-        sql = f"SELECT * FROM samples WHERE seq > ? AND {LIVE.format(table='samples')}"
+        sql = f"SELECT * FROM samples WHERE seq > ? AND {SHOWN}"
         values: list[Any] = [after]
         for column, wanted in (("step", step), ("kind", kind)):
             if wanted is not None:
                 sql += f" AND {column} = ?"
                 values.append(wanted)
         rows = self._db.execute(f"{sql} ORDER BY seq DESC LIMIT ?", (*values, limit))
-        return [SampleRow(row[0], row[1], row[2], Sample.from_row(row[3:])) for row in rows]
+        return [_sample(row) for row in rows]
+
+    def sample(self, seq: int) -> SampleRow | None:
+        """One sample with the figures of its tokens."""
+        row = self._db.execute("SELECT * FROM samples WHERE seq = ?", (seq,)).fetchone()
+        return _sample(row) if row else None
+
+    def rows(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """What a query gives; for questions that have a module of their own."""
+        return self._db.execute(sql, values).fetchall()
+
+    def measured(self, after: int = 0) -> list[MeasuredRow]:
+        """Figures of held-out data that people asked for, beside those of the steps themselves."""
+        standing = STANDING.format(table="measured")
+        sql = f"SELECT * FROM measured WHERE seq > ? AND {standing} ORDER BY seq"
+        try:
+            rows = self._db.execute(sql, (after,)).fetchall()
+        except sqlite3.OperationalError:
+            # A store that no engine has opened since there is such a table.
+            return []
+        return [
+            MeasuredRow(seq, session, step, at, _numbers(metrics), command)
+            for seq, session, step, at, metrics, command in rows
+        ]
 
     def commands(self) -> list[CommandRow]:
         rows = self._db.execute("SELECT * FROM commands ORDER BY id")
@@ -209,7 +248,7 @@ class StoreReader:
 
     def events(self, after: int = 0) -> list[EventRow]:
         rows = self._db.execute("SELECT * FROM events WHERE seq > ? ORDER BY seq", (after,))
-        return [EventRow(*row) for row in rows]
+        return [_event(row) for row in rows]
 
     def checkpoints(self) -> list[CheckpointRow]:
         rows = self._db.execute("SELECT * FROM checkpoints ORDER BY step, session")
@@ -229,6 +268,16 @@ def _steps(rows: Iterable[Sequence[Any]], decode: Decode) -> list[StepRow]:
         figures = _numbers(metrics, decode)
         found.append(StepRow(seq, session, step, at, figures, knobs, phases, memory))
     return found
+
+
+def _sample(row: Sequence[Any]) -> SampleRow:
+    return SampleRow(row[0], row[1], row[2], Sample.from_row(row[3:]))
+
+
+def _event(row: Sequence[Any]) -> EventRow:
+    # A store that no engine has opened since events carry data lacks the last column.
+    seq, session, step, at, level, kind, text, data = (*row, "{}")[:8]
+    return EventRow(seq, session, step, at, level, kind, text, json.loads(data))
 
 
 def _command(row: Sequence[Any]) -> CommandRow:

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+# The kind of the answers to a person's own prompt.
+ASKED = "asked"
+
 
 @dataclass(frozen=True)
 class Sample:
     """A prompt and its response; the sequences hold one entry a response token.
 
-    `kind` is `train`, `eval` or `draft`; `pieces` are the token texts, cut so that joined they
-    give the response; `detail` holds further scores by name.
+    `kind` is `train`, `eval`, `draft` or `asked`; `pieces` are the token texts, cut so that joined
+    they give the response; `detail` holds further scores by name, and of an `asked` sample who
+    answered (`policy`) and the id of the `command`. `logp` and `ref_logp` are the trained policy's
+    and the reference's, whoever answered.
     """
 
     kind: str

@@ -15,6 +15,15 @@ CREATE TABLE IF NOT EXISTS samples (
     prompt TEXT, response TEXT, finished INTEGER, score REAL, gold REAL, kl REAL, net_reward REAL,
     detail TEXT, pieces TEXT, tokens BLOB, logp BLOB, ref_logp BLOB, value BLOB, advantage BLOB);
 CREATE INDEX IF NOT EXISTS samples_by_step ON samples (step);
+CREATE INDEX IF NOT EXISTS samples_by_kind ON samples (kind, session, step);
+CREATE INDEX IF NOT EXISTS samples_by_prompt ON samples (prompt_id, session, step);
+CREATE INDEX IF NOT EXISTS samples_by_score ON samples (score, kind, session, step);
+CREATE INDEX IF NOT EXISTS samples_by_kl ON samples (kl, kind, session, step);
+CREATE INDEX IF NOT EXISTS samples_by_net_reward ON samples (net_reward, kind, session, step);
+CREATE INDEX IF NOT EXISTS samples_by_length ON samples (length(tokens), kind, session, step);
+CREATE TABLE IF NOT EXISTS measured (
+    seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, time REAL, metrics TEXT,
+    command_id TEXT);
 CREATE TABLE IF NOT EXISTS commands (
     id TEXT PRIMARY KEY, kind TEXT, body TEXT, client TEXT, sent REAL,
     state TEXT, session INTEGER, step INTEGER, applied REAL, note TEXT);
@@ -23,7 +32,7 @@ CREATE TABLE IF NOT EXISTS knobs (
     old REAL, new REAL, source TEXT, command_id TEXT);
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, time REAL,
-    level TEXT, kind TEXT, text TEXT);
+    level TEXT, kind TEXT, text TEXT, data TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS checkpoints (
     step INTEGER, session INTEGER, path TEXT, time REAL, bytes INTEGER,
     PRIMARY KEY (step, session));
@@ -34,6 +43,7 @@ CREATE TABLE IF NOT EXISTS progress (
 
 # What stores of earlier versions lack.
 ADDED = {
+    "events": {"data": "TEXT NOT NULL DEFAULT '{}'"},
     "sessions": {"began": "TEXT NOT NULL DEFAULT ''"},
     "steps": {"memory": "TEXT NOT NULL DEFAULT '{}'"},
 }
@@ -44,8 +54,15 @@ LIVE = (
     " AND later.resumed_from_step < {table}.step)"
 )
 
+# An answer to a person is given once: steps that are done again do not give it again.
 # A rollback takes back what was done; after a crash the same steps are done again, as they were.
 STANDING = (
     "NOT EXISTS (SELECT 1 FROM sessions later WHERE later.id > {table}.session"
     " AND later.began = 'rollback' AND later.resumed_from_step < {table}.step)"
+)
+
+# An answer to a person is given once: steps that are done again do not give it again.
+SHOWN = (
+    f"({STANDING.format(table='samples')}"
+    f" AND (samples.kind = 'asked' OR {LIVE.format(table='samples')}))"
 )

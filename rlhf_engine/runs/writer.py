@@ -170,6 +170,13 @@ class StoreWriter:
                 *(self.session, step, *sample.row()),
             )
 
+    def measured(self, step: int, metrics: Mapping[str, float], command: str) -> None:
+        """Record held-out figures that a person asked for after a step."""
+        self._put(
+            "INSERT INTO measured (session, step, time, metrics, command_id) VALUES (?,?,?,?,?)",
+            *(self.session, step, time.time(), _json(metrics), command),
+        )
+
     def command(self, command: Command, state: str, step: int, note: str = "") -> None:
         """Acknowledge a command; nothing if an earlier life of the engine already did."""
         self._put(
@@ -192,10 +199,19 @@ class StoreWriter:
             *(self.session, step, time.time(), name, old, new, source, command),
         )
 
-    def event(self, step: int, level: Level, kind: str, text: str) -> None:
+    def event(
+        self,
+        step: int,
+        level: Level,
+        kind: str,
+        text: str,
+        data: Mapping[str, Any] = NOTHING,
+    ) -> None:
+        """Record what happened; `data` is kept as JSON for programs."""
         self._put(
-            "INSERT INTO events (session, step, time, level, kind, text) VALUES (?,?,?,?,?,?)",
-            *(self.session, step, time.time(), level, kind, text),
+            "INSERT INTO events (session, step, time, level, kind, text, data)"
+            " VALUES (?,?,?,?,?,?,?)",
+            *(self.session, step, time.time(), level, kind, text, json.dumps(dict(data))),
         )
 
     def checkpoint(self, step: int, path: str, size: int) -> None:

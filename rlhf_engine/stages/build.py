@@ -5,7 +5,7 @@ import math
 from rlhf_engine.data.messages import Message
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.sections import Batches, Lora
-from rlhf_engine.job.spec import RunSpec
+from rlhf_engine.job.spec import PpoSpec, RunSpec
 from rlhf_engine.model.base import load_base, resolve_source
 from rlhf_engine.model.roles import Role, Roles
 from rlhf_engine.seeding import derived
@@ -38,6 +38,25 @@ def add_reference(roles: Roles) -> None:
     """Freeze where the policy starts as the reference: a copy of its adapter, or the bare base."""
     if "policy" not in roles.fresh:
         roles.add_copy("reference", "policy")
+
+
+def add_reference_and_value(spec: PpoSpec, roles: Roles) -> str | None:
+    """Freeze the reference where the policy starts; start the value role from the reward role.
+
+    Returns the role whose hidden states the value head reads, None without a value role.
+    """
+    add_reference(roles)
+    if spec.ppo.advantage != "gae":
+        roles.freeze("policy")
+        return None
+    if spec.ppo.value == "separate":
+        roles.add_copy("value", "reward" if "reward" in roles.heads else "policy")
+        if "value" not in roles.configs:
+            raise SpecError("ppo.value = separate needs an adapter to start from")
+    if "value" not in roles.heads:
+        roles.add_head("value")
+    roles.freeze("policy", "value")
+    return "value" if spec.ppo.value == "separate" else "policy"
 
 
 def step_count(batches: Batches, rows: int) -> int:

@@ -15,6 +15,7 @@ from rlhf_engine.runs.sample import Sample
 from rlhf_engine.seeding import noise
 from rlhf_engine.stages.asking import Respondent, questions
 from rlhf_engine.stages.build import load_roles
+from rlhf_engine.stages.own_prompt import OwnPrompts
 from rlhf_engine.stages.rows import PAIRS, data_path
 from rlhf_engine.stages.stage import StepRecord, Workplace
 
@@ -34,6 +35,10 @@ class CollectStage:
         self._questions = asked[: spec.collect.max_prompts]
         self._respondent = Respondent(self._roles, spec.collect.sampling, place)
         judge = spec.reward
+        self._own_prompts = OwnPrompts(
+            self._roles, data, spec.collect.sampling, spec.seed, place, ("policy",)
+        )
+        self.held_out = 0
         self._judges = {
             source: make_scorer(
                 source, self._roles, place.home, place.sizes, place.ranks, place.report.say
@@ -69,6 +74,13 @@ class CollectStage:
             for index, answer in enumerate(answers)
         ]
         return StepRecord(_figures(samples), samples)
+
+    def evaluate(self, knobs: Mapping[str, float]) -> StepRecord:
+        raise SpecError("a collect run holds no rows out")
+
+    def ask(self, prompt: str, draw: str, knobs: Mapping[str, float]) -> list[Sample]:
+        asked = self._own_prompts.ask(prompt, draw, knobs["temperature"])
+        return [sample for _, sample in asked]
 
     def state(self) -> State | None:
         return None

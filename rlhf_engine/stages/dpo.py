@@ -32,6 +32,7 @@ from rlhf_engine.stages.build import (
     step_count,
 )
 from rlhf_engine.stages.own_answers import OwnAnswers
+from rlhf_engine.stages.own_prompt import OwnPrompts
 from rlhf_engine.stages.pairs import encoded_pairs
 from rlhf_engine.stages.rows import read_split
 from rlhf_engine.stages.stage import StepRecord, Warn, Workplace
@@ -73,6 +74,8 @@ class DpoStage:
         self._train = self._read(train, "training pairs")
         self._held_out = self._read(held_out, "held-out pairs")
         self._answers = OwnAnswers(self._roles, self._dpo.sampling, spec.seed, place)
+        self._own_prompts = OwnPrompts(self._roles, spec.data, self._dpo.sampling, spec.seed, place)
+        self.held_out = len(self._held_out)
         self._optimizer = AdapterOptimizer(
             self._dpo.optimizer, [self._roles.trained("policy")], place.ranks
         )
@@ -104,9 +107,9 @@ class DpoStage:
         norm = self._optimizer.update(lr, knobs["max_grad_norm"])
         metrics = _means(figures) | {"grad_norm": norm, "lr": lr} | metrics
         if self._held_out and due(batches.eval_every, step, self.total_steps):
-            held_out, more = self._evaluate(knobs)
-            metrics |= {f"eval_{name}": value for name, value in held_out.items()}
-            samples += more
+            found = self.evaluate(knobs)
+            metrics |= found.metrics
+            samples += found.samples
         return StepRecord(metrics, samples, self._check_start(step, figures))
 
     def _ask(
@@ -117,13 +120,18 @@ class DpoStage:
         asked = distinct[: self._dpo.sample_prompts]
         return self._answers.ask(kind, asked, draw, knobs["temperature"]) if asked else ({}, [])
 
-    def _evaluate(self, knobs: Mapping[str, float]) -> tuple[dict[str, float], list[Sample]]:
+    def ask(self, prompt: str, draw: str, knobs: Mapping[str, float]) -> list[Sample]:
+        asked = self._own_prompts.ask(prompt, draw, knobs["temperature"])
+        return [sample for _, sample in asked]
+
+    def evaluate(self, knobs: Mapping[str, float]) -> StepRecord:
         """Held-out pairs, and answers to their first prompts with the same draws each time."""
         with self._place.report.atomic():
             fit = self._place.sizes.fit
             figures = fit(lambda: self._pass(self._held_out, knobs, train=False))
             metrics, samples = fit(lambda: self._ask("eval", self._held_out, 0, knobs))
-        return _means(figures) | metrics, samples
+        held_out = _means(figures) | metrics
+        return StepRecord({f"eval_{name}": value for name, value in held_out.items()}, samples)
 
     def _pass(
         self, batch: Sequence[Preference], knobs: Mapping[str, float], *, train: bool

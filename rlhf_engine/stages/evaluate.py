@@ -23,6 +23,7 @@ from rlhf_engine.scoring import hidden_states, micro_batches, pack, response_log
 from rlhf_engine.seeding import derived, noise
 from rlhf_engine.stages.asking import Answer, Respondent, questions
 from rlhf_engine.stages.build import load_roles
+from rlhf_engine.stages.own_prompt import OwnPrompts
 from rlhf_engine.stages.rows import data_path
 from rlhf_engine.stages.stage import StepRecord, Workplace
 
@@ -47,6 +48,10 @@ class EvaluateStage:
         asked = questions(rows, data, self._roles, place, "prompts")[: spec.evaluate.max_prompts]
         self._questions = [q for q in asked for _ in range(spec.evaluate.responses)]
         self._respondent = Respondent(self._roles, spec.evaluate.sampling, place)
+        self._own_prompts = OwnPrompts(
+            self._roles, data, spec.evaluate.sampling, spec.seed, place, (*names[1:], names[0])
+        )
+        self.held_out = 0
         self._judges = {
             source: make_scorer(
                 source, self._roles, place.home, place.sizes, place.ranks, place.report.say
@@ -97,6 +102,13 @@ class EvaluateStage:
             for row, answer in enumerate(answers)
         ]
         return StepRecord(_means(samples), samples)
+
+    def evaluate(self, knobs: Mapping[str, float]) -> StepRecord:
+        raise SpecError("an evaluation holds no rows out")
+
+    def ask(self, prompt: str, draw: str, knobs: Mapping[str, float]) -> list[Sample]:
+        asked = self._own_prompts.ask(prompt, draw, knobs["temperature"])
+        return [sample for _, sample in asked]
 
     def state(self) -> State | None:
         return None

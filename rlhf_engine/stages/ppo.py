@@ -1,6 +1,7 @@
 """PPO against a score: rollout, score, rewards, advantages, update, record."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,8 @@ from torch import Tensor
 
 from rlhf_engine.checkpoint import State
 from rlhf_engine.data.batches import batch_indices
-from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import PpoSpec
 from rlhf_engine.model.export import write_adapter
-from rlhf_engine.model.roles import Roles
 from rlhf_engine.optimizer import AdapterOptimizer, schedule_factor
 from rlhf_engine.rewards import make_scorer
 from rlhf_engine.rl.advantages import explained_variance
@@ -23,7 +22,8 @@ from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.runs.sample import Sample
 from rlhf_engine.seeding import noise
 from rlhf_engine.stages.asking import Answer, Question, Respondent, questions, token_pieces
-from rlhf_engine.stages.build import ROUNDING, add_reference, due, load_roles
+from rlhf_engine.stages.build import ROUNDING, add_reference_and_value, due, load_roles
+from rlhf_engine.stages.own_prompt import OwnPrompts
 from rlhf_engine.stages.ppo_batch import Blocks, Figures, Targets, aim, measure
 from rlhf_engine.stages.ppo_ptx import Conversations
 from rlhf_engine.stages.ppo_update import Updater
@@ -44,13 +44,15 @@ class PpoStage:
         self._questions = questions(train, spec.data, self._roles, place, "prompts")
         self._held_out = questions(held_out, spec.data, self._roles, place, "held-out prompts")
         self._respondent = Respondent(self._roles, self._ppo.sampling, place)
+        self._own_prompts = OwnPrompts(self._roles, spec.data, self._ppo.sampling, spec.seed, place)
+        self.held_out = len(self._held_out)
         self._judges = {
             source: make_scorer(
                 source, self._roles, place.home, place.sizes, place.ranks, place.report.say
             )
             for source in (spec.reward.score, *spec.reward.gold)
         }
-        self._value_role = _add_reference_and_value(spec, self._roles)
+        self._value_role = add_reference_and_value(spec, self._roles)
         trained = [self._roles.trained("policy")]
         if self._value_role is not None:
             trained.append(self._roles.trained("value"))
@@ -88,10 +90,9 @@ class PpoStage:
             stats = self._updater.update(blocks, figures, targets, knobs, lr, progress)
         metrics |= stats.metrics() | {"lr": lr}
         if self._held_out and due(self._ppo.eval_every, step, self.total_steps):
-            with self._place.report.atomic():
-                held_out, more = self._place.sizes.fit(lambda: self._evaluate(knobs))
-            metrics |= held_out
-            samples += more
+            found = self.evaluate(knobs)
+            metrics |= found.metrics
+            samples += found.samples
         warnings = self._check_first_ratio(step, stats.first_ratio_error)
         return StepRecord(metrics, samples, warnings, self._steer(metrics, knobs))
 
@@ -104,14 +105,44 @@ class PpoStage:
         draws = noise(self._spec.seed, "rollout", step, len(asked), self._respondent.longest)
         return self._respondent.answer("policy", asked, draws, knobs["temperature"])
 
-    def _judge(self, answers: Sequence[Answer]) -> dict[str, Tensor]:
-        """Raw scores of the trained-on and the watched rewards. Each (B,)."""
+    def evaluate(self, knobs: Mapping[str, float]) -> StepRecord:
+        with self._place.report.atomic():
+            return self._place.sizes.fit(lambda: self._evaluate(knobs))
+
+    def ask(self, prompt: str, draw: str, knobs: Mapping[str, float]) -> list[Sample]:
+        asked = self._own_prompts.ask(prompt, draw, knobs["temperature"])
+        answers = [answer for answer, _ in asked]
+        raw = self._judge(answers, alone=True)
+        scores = self._scores(answers, raw).tolist()
+        found = []
+        for row, (_, sample) in enumerate(asked):
+            told = {source: float(values[row]) for source, values in raw.items()}
+            net = None if sample.kl is None else scores[row] - knobs["kl_coef"] * sample.kl
+            found.append(
+                replace(
+                    sample,
+                    score=scores[row],
+                    gold=self._first_gold(raw, row),
+                    net_reward=net,
+                    detail=sample.detail | told,
+                )
+            )
+        return found
+
+    def _judge(self, answers: Sequence[Answer], *, alone: bool = False) -> dict[str, Tensor]:
+        """Raw scores of the trained-on and the watched rewards. Each (B,).
+
+        `alone` leaves the other processes of the run out of it.
+        """
         prompts = [answer.question.text for answer in answers]
         texts = [answer.text for answer in answers]
         responses = [answer.response for answer in answers]
         with self._place.report.phase("judge", len(answers), "responses"):
             return {
-                source: torch.tensor(judge(prompts, texts, responses), device=self._roles.device)
+                source: torch.tensor(
+                    (judge.alone if alone else judge)(prompts, texts, responses),
+                    device=self._roles.device,
+                )
                 for source, judge in self._judges.items()
             }
 
@@ -230,7 +261,7 @@ class PpoStage:
         gold = self._spec.reward.gold
         return float(raw[gold[0]][row]) if gold else None
 
-    def _evaluate(self, knobs: Mapping[str, float]) -> tuple[dict[str, float], list[Sample]]:
+    def _evaluate(self, knobs: Mapping[str, float]) -> StepRecord:
         """Answer every held-out prompt, with the same draws each time."""
         count = len(self._held_out)
         draws = noise(self._spec.seed, "held-out", 0, count, self._respondent.longest)
@@ -258,7 +289,7 @@ class PpoStage:
             )
             for row, answer in enumerate(answers)
         ]
-        return metrics, samples
+        return StepRecord(metrics, samples)
 
     def _check_first_ratio(self, step: int, error: float) -> list[Warn]:
         """The first minibatch has trained on nothing yet: its ratios must be 1."""
@@ -302,22 +333,3 @@ class PpoStage:
     def finish(self, folder: Path, samples: Sequence[SampleRow]) -> dict[str, Any]:
         write_adapter(self._roles, "policy", folder)
         return {}
-
-
-def _add_reference_and_value(spec: PpoSpec, roles: Roles) -> str | None:
-    """Freeze the reference where the policy starts; start the value role from the reward role.
-
-    Returns the role whose hidden states the value head reads, None without a value role.
-    """
-    add_reference(roles)
-    if spec.ppo.advantage != "gae":
-        roles.freeze("policy")
-        return None
-    if spec.ppo.value == "separate":
-        roles.add_copy("value", "reward" if "reward" in roles.heads else "policy")
-        if "value" not in roles.configs:
-            raise SpecError("ppo.value = separate needs an adapter to start from")
-    if "value" not in roles.heads:
-        roles.add_head("value")
-    roles.freeze("policy", "value")
-    return "value" if spec.ppo.value == "separate" else "policy"

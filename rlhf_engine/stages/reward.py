@@ -11,11 +11,13 @@ from rlhf_engine.checkpoint import State
 from rlhf_engine.data.batches import batch_indices, pad_right
 from rlhf_engine.data.sources import Row
 from rlhf_engine.data.tokens import Encoded
+from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import RewardSpec
 from rlhf_engine.model.export import write_adapter
 from rlhf_engine.optimizer import AdapterOptimizer, schedule_factor
 from rlhf_engine.rl.losses import reward_loss
 from rlhf_engine.runs.reader import SampleRow
+from rlhf_engine.runs.sample import Sample
 from rlhf_engine.scoring import micro_batches
 from rlhf_engine.stages.build import due, load_roles, step_count
 from rlhf_engine.stages.pairs import encoded_pairs
@@ -39,6 +41,7 @@ class RewardStage:
         train, held_out = read_split(spec.data, place.home, spec.seed, place.report)
         self._train = self._encode(train, "training pairs")
         self._held_out = self._encode(held_out, "held-out pairs")
+        self.held_out = len(self._held_out)
         self._optimizer = AdapterOptimizer(
             spec.reward.optimizer, [self._roles.trained("reward")], place.ranks
         )
@@ -57,10 +60,16 @@ class RewardStage:
         metrics["grad_norm"] = self._optimizer.update(lr, knobs["max_grad_norm"])
         metrics["lr"] = lr
         if self._held_out and due(batches.eval_every, step, self.total_steps):
-            with self._place.report.atomic():
-                held_out = self._place.sizes.fit(lambda: self._pass(self._held_out, train=False))
-            metrics |= {f"eval_{name}": value for name, value in held_out.items()}
+            metrics |= self.evaluate(knobs).metrics
         return StepRecord(metrics)
+
+    def evaluate(self, knobs: Mapping[str, float]) -> StepRecord:
+        with self._place.report.atomic():
+            found = self._place.sizes.fit(lambda: self._pass(self._held_out, train=False))
+        return StepRecord({f"eval_{name}": value for name, value in found.items()})
+
+    def ask(self, prompt: str, draw: str, knobs: Mapping[str, float]) -> list[Sample]:
+        raise SpecError("a reward run trains a judge: it has no policy to answer; ask a PPO run")
 
     def _pass(self, batch: Sequence[EncodedPair], *, train: bool) -> dict[str, float]:
         """Mean loss, accuracy (ties are wrong) and margin of a batch of pairs."""

@@ -9,14 +9,18 @@ import torch
 from rlhf_engine.checkpoint import State
 from rlhf_engine.data.batches import batch_indices
 from rlhf_engine.data.tokens import Encoded
+from rlhf_engine.job.sections import Sampling
 from rlhf_engine.job.spec import SftSpec
+from rlhf_engine.model.base import resolve_source
 from rlhf_engine.model.export import write_adapter
 from rlhf_engine.optimizer import AdapterOptimizer, schedule_factor
 from rlhf_engine.runs.reader import SampleRow
+from rlhf_engine.runs.sample import Sample
 from rlhf_engine.scoring import micro_batches
 from rlhf_engine.stages.build import due, load_roles, step_count
 from rlhf_engine.stages.conversations import encoded
 from rlhf_engine.stages.masked_tokens import TokenSums, masked_logprobs
+from rlhf_engine.stages.own_prompt import OwnPrompts
 from rlhf_engine.stages.rows import read_split
 from rlhf_engine.stages.stage import StepRecord, Workplace
 
@@ -31,6 +35,8 @@ class SftStage:
         self.base = self._roles.base.name
         self._roles.freeze("policy")
         self._train, self._held_out = self._read()
+        self.held_out = len(self._held_out)
+        self._own_prompts = OwnPrompts(self._roles, spec.data, Sampling(), spec.seed, place)
         self._optimizer = AdapterOptimizer(
             spec.sft.optimizer, [self._roles.trained("policy")], place.ranks
         )
@@ -59,10 +65,27 @@ class SftStage:
             "tokens": sums.tokens,
         }
         if self._held_out and due(batches.eval_every, step, self.total_steps):
-            with self._place.report.atomic():
-                held_out = self._place.sizes.fit(lambda: self._pass(self._held_out, train=False))
-            metrics |= {"eval_loss": held_out.loss, "eval_token_accuracy": held_out.accuracy}
+            metrics |= self.evaluate(knobs).metrics
         return StepRecord(metrics)
+
+    def evaluate(self, knobs: Mapping[str, float]) -> StepRecord:
+        with self._place.report.atomic():
+            found = self._place.sizes.fit(lambda: self._pass(self._held_out, train=False))
+        return StepRecord({"eval_loss": found.loss, "eval_token_accuracy": found.accuracy})
+
+    def ask(self, prompt: str, draw: str, knobs: Mapping[str, float]) -> list[Sample]:
+        self._load_reference()
+        asked = self._own_prompts.ask(prompt, draw, Sampling().temperature)
+        return [sample for _, sample in asked]
+
+    def _load_reference(self) -> None:
+        """Where the policy started from; it costs memory only in runs whose policy is asked."""
+        if "policy" in self._roles.fresh or "reference" in self._roles.configs:
+            return
+        source = resolve_source(self._spec.policy, self._place.home, self._place.report.say)
+        if source.adapter is not None:
+            self._roles.add_from("reference", source.adapter)
+            self._roles.freeze("policy")
 
     def _pass(self, batch: Sequence[Encoded], *, train: bool) -> TokenSums:
         """Mean loss over all assistant tokens of a batch, with gradients if it trains."""

@@ -36,12 +36,26 @@ class Stage(Protocol):
 
     total_steps: int
     base: str
+    held_out: int
+    """Held-out rows that `evaluate` measures."""
 
     def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:
         """Do one step with these knob values.
 
         What fails before the first update leaves nothing behind and can be done again; what comes
         after it deals with a lack of memory by itself (`Sizes.fit`).
+        """
+        ...
+
+    def evaluate(self, knobs: Mapping[str, float]) -> StepRecord:
+        """Measure the held-out rows as they are now; never called where there are none."""
+        ...
+
+    def ask(self, prompt: str, draw: str, knobs: Mapping[str, float]) -> list[Sample]:
+        """Answers to a person's prompt, that of the policy first; `draw` names their draws.
+
+        Raises SpecError with the reason where there is no answer. The first process of a run does
+        this alone.
         """
         ...
 

@@ -77,7 +77,7 @@ def _metrics_table(steps: Sequence[Mapping[str, float]]) -> None:
 @with_run
 @last_option
 @click.option("--step", type=int, help="Only those of one step.")
-@click.option("--kind", type=click.Choice(["train", "eval", "draft"]), help="Only those.")
+@click.option("--kind", type=click.Choice(["train", "eval", "draft", "asked"]), help="Only those.")
 @click.option("--tokens", is_flag=True, help="With --json: the figures of every token too.")
 @json_option
 def samples(

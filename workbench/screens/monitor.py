@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -17,6 +17,7 @@ from textual.widgets import DataTable, Footer, Static
 from textual.worker import Worker, WorkerState
 
 from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.guards import guards_of
 from rlhf_engine.job.knobs import knob_values, knobs_of
 from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import RunDir
@@ -27,9 +28,11 @@ from workbench.feed import RunFeed, Snapshot, redraw_seconds
 from workbench.format import exact, short
 from workbench.keys import Key, bindings
 from workbench.screens.confirm import ConfirmScreen
+from workbench.screens.seen import is_seen
+from workbench.widgets.advice import advice
 from workbench.widgets.chart import Chart
 from workbench.widgets.head import event_line, phase_line, title_line
-from workbench.widgets.health import FIGURES, Health, worries
+from workbench.widgets.health import Health, worries
 from workbench.widgets.knob_panel import KnobPanel, said
 from workbench.widgets.pictures import (
     PLANS,
@@ -45,6 +48,9 @@ from workbench.widgets.series import SeriesBook
 from workbench.widgets.steering import Steering
 from workbench.widgets.text_page import TextPage, log_tail
 
+if TYPE_CHECKING:
+    from workbench.app import WorkbenchApp
+
 CLIENT = "tui"
 MONITOR_KEYS: tuple[Key, ...] = (
     Key("monitor.knobs", "k", "knobs", "Knobs", "To the knobs: choose one, type a value"),
@@ -54,6 +60,7 @@ MONITOR_KEYS: tuple[Key, ...] = (
     Key("monitor.double", "}", "scale(2.0)", "×2", "Stage the KL coefficient ×2", show=False),
     Key("monitor.send", "enter", "send", "Send", "Send what is staged", show=False),
     Key("monitor.previous", "z", "previous", "Previous", "Stage the value before", show=False),
+    Key("monitor.advice", "a", "advice", "Advice", "Stage what a guard advises", show=False),
     Key("monitor.pause", "p", "pause", "Pause", "Pause after this phase, or go on"),
     Key("monitor.checkpoint", "c", "checkpoint", "Save", "Save a checkpoint after this step"),
     Key("monitor.stop", "X", "stop", "Stop", "Save a checkpoint and end the run; asks first"),
@@ -101,7 +108,7 @@ class MonitorScreen(Screen[None]):
             return
         self._stage = spec.stage
         self._plans = PLANS[spec.stage]
-        self._figures = FIGURES[spec.stage]
+        self._spec = spec
         self._steering = Steering(knobs_of(type(spec)), knob_values(spec))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -121,7 +128,7 @@ class MonitorScreen(Screen[None]):
                 yield Chart(id="chart-1")
             with Vertical(id="side"):
                 yield KnobPanel(self._steering, id="knobs")
-                yield Health(self._figures, id="health")
+                yield Health(self._spec, id="health")
         yield SampleTable(id="samples")
         yield Static(id="event")
         yield Static(id="knob-line")
@@ -172,7 +179,7 @@ class MonitorScreen(Screen[None]):
             self._draw()
 
     def _draw(self) -> None:
-        if self._problem or not self.is_mounted or not self.is_current:
+        if self._problem or not self.is_mounted or not is_seen(self):
             return
         self._drawn = time.monotonic()
         snapshot, width = self._held or self.snapshot, self.size.width
@@ -188,7 +195,7 @@ class MonitorScreen(Screen[None]):
             words = title(plan, snapshot, self._view, width >= 100)
             chart.show(shown, words, legend(plan, self._book))
         self.query_one(KnobPanel).show(self.snapshot)
-        self.query_one(Health).show(self._book)
+        self.query_one(Health).show(self._book, snapshot)
         self.query_one(SampleTable).show(snapshot.samples)
 
     def _static(self, name: str) -> Static:
@@ -207,7 +214,7 @@ class MonitorScreen(Screen[None]):
                 target = self.snapshot.steps[-1].knobs.get(plan.target)
                 aim = f" / target {exact(target)}" if target is not None else ""
                 parts.append(f"{curve.label} {short(raw[-1])}{aim}")
-        parts += worries(self._figures, self._book)[:1]
+        parts += worries(self._spec, self._book, self.snapshot)[:1]
         return Content(f" {clip(' · '.join(parts), self.size.width - 2)}")
 
     # Knobs
@@ -228,6 +235,15 @@ class MonitorScreen(Screen[None]):
 
     def action_previous(self) -> None:
         self._steering.stage_previous(self.query_one(KnobPanel).target, self.snapshot)
+        self._draw()
+
+    def action_advice(self) -> None:
+        """Stage what a guard advises for a knob."""
+        now = advice(guards_of(self._spec), self.snapshot)
+        if now and now.knob:
+            self._steering.stage(now.knob, now.value)
+        else:
+            self._steering.problem = "no guard advises a knob's value now"
         self._draw()
 
     def action_send(self) -> None:
@@ -314,12 +330,7 @@ class MonitorScreen(Screen[None]):
         if self._steering.staged:
             self.action_send()
         elif chosen := self.query_one(SampleTable).chosen:
-            sample = chosen.sample
-            scores = f"score {short(sample.score)} · KL {short(sample.kl)}"
-            ended = "" if sample.finished else "\n\n[cut off: no end of sequence]"
-            text = f"PROMPT\n{sample.prompt}\n\nRESPONSE · {scores}\n{sample.response}{ended}"
-            page = TextPage(f"step {chosen.step}", lambda: text)
-            self.app.push_screen(page)
+            cast("WorkbenchApp", self.app).open_samples(self.run, chosen.seq)
 
     def action_log(self) -> None:
         page = TextPage(str(self.run.log), partial(log_tail, self.run.log), follow=True)

@@ -83,7 +83,7 @@ class Series:
 
 
 class SeriesBook:
-    """Every metric of a run that was asked for, extended by the rows that are new."""
+    """Every metric or knob of a run that was asked for, extended by the rows that are new."""
 
     def __init__(self) -> None:
         self._generation = -1
@@ -120,7 +120,10 @@ class SeriesBook:
 
     def _extend(self, name: str) -> None:
         new = self._rows[self._read[name] :]
-        self._series[name].extend(new, [row.metrics.get(name) for row in new])
+        values = [row.metrics.get(name) for row in new]
+        if None in values:
+            values = [row.metrics.get(name, row.knobs.get(name)) for row in new]
+        self._series[name].extend(new, values)
         self._read[name] = len(self._rows)
 
 
