@@ -19,7 +19,7 @@ class Firing:
     """A rule that has held long enough: its figures step by step, and what it turns.
 
     `rule` is its place in the spec. `old` and `new` are the knob's values, None for rules that turn
-    none; `acts` is false where it only advises.
+    none; `acts` is false where it only advises, `late` says that no step is left for it.
     """
 
     run: str
@@ -29,6 +29,7 @@ class Firing:
     figures: tuple[float, ...]
     bound: float | None
     acts: bool
+    late: bool
     old: float | None = None
     new: float | None = None
 
@@ -57,6 +58,7 @@ class Firing:
                 deed = f"{self.guard.knob} {self.old:g} → {self.new:g}"
                 command = f"workbench set {self.run} {self.guard.knob} {self.new:g}"
         said = deed if self.acts else f"advises: {deed} ({command})"
+        said = f"too late for {deed}" if self.late else said
         return f"guard: {self.condition}: {said}"
 
     @property
@@ -131,14 +133,15 @@ class Guards:
     ) -> Firing:
         guard, watch = self._rules[rule], self._watches[rule]
         step = watch.steps[-1]
-        acts = guard.mode == "act" and step > guard.act_after
-        acts = acts and (guard.action == "rollback" or not last)
+        late = last and guard.action != "rollback"
+        acts = guard.mode == "act" and step > guard.act_after and not late
         old = new = None
         if guard.knob is not None:
             old = knobs[guard.knob]
             new = turned(guard, find_knob(type(self._spec), guard.knob), old)
         steps, figures = tuple(watch.steps), tuple(watch.figures)
-        return Firing(self._run, rule, guard, steps, figures, guard.bound(ran), acts, old, new)
+        bound = guard.bound(ran)
+        return Firing(self._run, rule, guard, steps, figures, bound, acts, late, old, new)
 
     def state(self) -> list[dict[str, Any]]:
         """What `load` needs to go on from here."""

@@ -122,7 +122,10 @@ def test_rules_on_one_knob_follow_each_other_and_the_last_step_turns_nothing() -
     assert "advises: kl_coef 0.06 → 0.42 (workbench set run kl_coef 0.42)" in fired[2].text
     at_the_end = Guards(spec(*guards), "run").judge(4, {"kl": 2.0}, KNOBS, KNOBS, last=True)
     assert knob_moves(at_the_end) == {}
-    assert all("advises" in firing.text for firing in at_the_end)
+    assert [firing.acts for firing in at_the_end] == [False, False]
+    assert "too late for kl_coef 0.01 → 0.02" in at_the_end[0].text
+    back = Guard(metric="kl", above=1, steps=1, mode="act", action="rollback")
+    assert Guards(spec(back), "run").judge(4, {"kl": 2.0}, KNOBS, KNOBS, last=True)[0].acts
 
 
 def test_a_rule_acts_only_after_the_step_that_it_names_and_never_when_off() -> None:

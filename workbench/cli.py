@@ -2,7 +2,8 @@
 
 import click
 
-from workbench.commands.common import Verbs, chosen_home, home_option, tolerate_encoding
+from workbench.commands.common import Verbs, chosen_home, home_option
+from workbench.signs import use_stand_ins
 
 # Where each verb is; a module is imported when its verb is called, so that none waits for others.
 VERBS = {
@@ -15,6 +16,7 @@ VERBS = {
     "show": "workbench.commands.reading:show",
     "compare": "workbench.commands.comparing:compare",
     "attach": "workbench.commands.screens:attach",
+    "serve": "workbench.commands.serving:serve",
     "tail": "workbench.commands.tail:tail",
     "metrics": "workbench.commands.records:metrics",
     "samples": "workbench.commands.records:samples",
@@ -51,7 +53,7 @@ def main(ctx: click.Context) -> None:
     RUN is a run's id, its beginning, its name, or `last`. Exit codes: 0 done, 1 failed, 2 usage
     or invalid spec, 3 run not found.
     """
-    tolerate_encoding()
+    use_stand_ins()
     if ctx.invoked_subcommand is None:
         from workbench.commands.screens import open_screens
 

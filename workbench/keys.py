@@ -45,7 +45,9 @@ APP_KEYS = (
     Key("app.monitor", "3", "monitor", "Monitor", "The monitor opened last", show=False),
     Key("app.samples", "4", "samples", "Samples", "The samples of the run opened last", show=False),
     Key("app.compare", "5", "compare", "Compare", "The runs that are compared", show=False),
+    Key("app.jump", "ctrl+o", "jump", "Jump", "A letter on every pane: type it to go there", False),
     Key("app.leave", "q", "leave", "Leave", "Leave the screens; engines go on"),
+    Key("app.quit", "ctrl+q", "leave", "Leave now", "Leave from wherever you are", show=False),
     Key("app.suspend", "ctrl+z", "suspend_process", "Suspend", "To the shell; `fg` returns", False),
     Key("app.palette", "ctrl+p", "command_palette", "palette", "Find a command by its name", False),
 )
@@ -78,32 +80,45 @@ CONFIRM_KEYS = (
     Key("confirm.no", "n,escape", "no", "No", "Leave everything as it is"),
 )
 HELP_KEYS = (Key("help.close", "escape,q,question_mark", "close", "Close", "Close the help"),)
+JUMP_KEYS = (Key("jump.leave", "escape,ctrl+o", "leave", "Stay", "Leave jump mode, stay here"),)
 
 
 def tables() -> dict[str, tuple[Key, ...]]:
     """Every table by the name of its screen."""
     from workbench.screens.compare import COMPARE_KEYS
+    from workbench.screens.edit_value import EDIT_KEYS
+    from workbench.screens.fork import FORK_KEYS
     from workbench.screens.launch import LAUNCH_KEYS
-    from workbench.screens.monitor import MONITOR_KEYS
+    from workbench.screens.monitor_keys import MONITOR_KEYS
+    from workbench.screens.name_preset import NAME_KEYS
     from workbench.screens.pick import PICK_KEYS
+    from workbench.screens.rollback import ROLLBACK_KEYS
     from workbench.screens.samples import SAMPLES_KEYS
     from workbench.widgets.field_table import FIELD_KEYS
     from workbench.widgets.knob_panel import PANEL_KEYS
     from workbench.widgets.lane_table import LANE_KEYS
+    from workbench.widgets.numbers import NUMBERS_KEYS
+    from workbench.widgets.pipeline_row import PIPELINE_KEYS
     from workbench.widgets.text_page import PAGE_KEYS
 
     return {
         "Everywhere": APP_KEYS,
         "Runs": (OPEN_KEY, *RUNS_KEYS),
         "New run": tuple(LAUNCH_KEYS),
+        "Editing a list or table": EDIT_KEYS,
+        "Saving a preset": NAME_KEYS,
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
         "Knobs": PANEL_KEYS,
+        "Table of figures": NUMBERS_KEYS,
+        "Roll back": ROLLBACK_KEYS,
+        "Fork": FORK_KEYS,
         "Samples": SAMPLES_KEYS,
         "Compare": (*COMPARE_KEYS, *LANE_KEYS, *FIELD_KEYS),
         "Choosing": PICK_KEYS,
+        "Row of a pipeline": PIPELINE_KEYS,
         "Pages of text": PAGE_KEYS,
-        "Questions": (*CONFIRM_KEYS, *HELP_KEYS),
+        "Questions": (*CONFIRM_KEYS, *HELP_KEYS, *JUMP_KEYS),
     }
 
 
@@ -115,7 +130,7 @@ def read_keymap(path: Path) -> tuple[dict[str, str], list[str]]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return {}, [f"{path}: cannot be read: {error}"]
+        return {}, [f"{path}: cannot be read: {error}; the keys stay as they were"]
     known = {key.id for keys in tables().values() for key in keys}
     keymap, problems = {}, []
     for name, value in _flat(table):
@@ -124,7 +139,10 @@ def read_keymap(path: Path) -> tuple[dict[str, str], list[str]]:
         elif not isinstance(value, str) or not value.strip():
             problems.append(f'{path}: {name}: write keys as text, for example "s" or "s,ctrl+s"')
         elif wrong := [key for key in value.split(",") if not _exists(key.strip())]:
-            problems.append(f"{path}: {name}: no key is called {wrong[0].strip()!r}")
+            problems.append(
+                f"{path}: {name}: no key is called {wrong[0].strip()!r}; write for example "
+                '"s", "ctrl+s", "space", "slash" or "pagedown"'
+            )
         else:
             keymap[name] = ",".join(key.strip() for key in value.split(","))
     return keymap, problems

@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.presets import Preset, link_stages, parse_spec
-from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, Spec
+from rlhf_engine.job.spec import SPEC, CollectSpec, EvaluateSpec, PpoSpec, Spec
 from rlhf_engine.runs.directory import RunDir, create_run, find_run
 from rlhf_engine.runs.lock import HANDED_OVER, Lock, engine_text
+from rlhf_engine.runs.pipeline import write_pipeline
 
 
 def launch(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
@@ -33,6 +35,8 @@ def create(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
         run = create_run(home, link_stages(named, ids))
         ids[spec.name] = run.id
         runs.append(run)
+    if preset.is_pipeline:
+        write_pipeline({spec.name: run for spec, run in zip(preset.stages, runs, strict=True)})
     return runs
 
 
@@ -88,8 +92,18 @@ def resolve(home: Path, spec: Spec, name: str) -> Spec:
             return f"run:{find_run(home, source.removeprefix('run:')).id}"
         return _absolute(source)
 
-    table = spec.model_dump()
-    table |= {"name": name, "policy": found(spec.policy)}
+    # What was valid stays valid: only the name is new.
+    return parse_spec(_with_sources(spec, found) | {"name": name}, "--name")
+
+
+def absolute_sources(spec: Spec) -> Spec:
+    """The spec with the local paths that it reads from made absolute."""
+    return SPEC.validate_python(_with_sources(spec, _absolute))
+
+
+def _with_sources(spec: Spec, found: Callable[[str], str]) -> dict[str, Any]:
+    """The spec's table with everything that it reads from as `found` says it."""
+    table = spec.model_dump() | {"policy": found(spec.policy)}
     read = [table["data"], *([table["ppo"]["ptx"]["data"]] if isinstance(spec, PpoSpec) else [])]
     for data in read:
         data |= {name: found(data[name]) for name in ("path", "eval_path") if data[name]}
@@ -99,8 +113,7 @@ def resolve(home: Path, spec: Spec, name: str) -> Spec:
         judge["gold"] = [found(source) for source in spec.reward.gold]
     if isinstance(spec, EvaluateSpec):
         table["evaluate"]["against"] = [found(path) for path in spec.evaluate.against]
-    # What was valid stays valid: only the name is new.
-    return parse_spec(table, "--name")
+    return table
 
 
 def _absolute(source: str) -> str:

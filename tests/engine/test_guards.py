@@ -53,9 +53,10 @@ def test_a_guard_turns_its_knob_once_also_under_kills_in_a_fork_and_in_a_replay(
     fired = told(calm)
     knobs = {row.step: row.knobs["kl_coef"] for row in lab.steps(calm)}
     steps = {row.step: row for row in lab.steps(calm)}
-    assert len(fired) >= 2
+    assert len([event for event in fired if event.step < 12]) >= 2
     assert all(event.level == "warn" for event in fired)
-    for event, row in zip(fired, moves(calm), strict=True):
+    acted = [event for event in fired if event.data["mode"] == "act"]
+    for event, row in zip(acted, moves(calm), strict=True):
         assert (row.step, row.name) == (event.step + 1, "kl_coef")
         assert (row.old, row.new) == (event.data["old"], event.data["new"])
         assert row.new == float(f"{1.5 * (row.old or 0):.6g}")

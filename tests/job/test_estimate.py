@@ -68,7 +68,7 @@ def test_fixed_buffers_stand_in_every_phase_of_a_step(tmp_path: Path) -> None:
 
 
 def test_a_growing_cache_is_gone_after_sampling(tmp_path: Path) -> None:
-    small = Device("cuda", GIB // 2, memory=6 * GIB)
+    small = Device("cuda", GIB // 2, memory=5 * GIB)
     for spec, device in (
         (spec_of(tmp_path, "ppo.sampling.backend=cached"), Device("cuda", 0, memory=80 * GIB)),
         # Less than four times the buffers is free beside weights and optimizer.

@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import io
 import json
 import math
 import os
@@ -79,13 +78,6 @@ class Verbs(click.Group):
             raise Problem(str(error)) from None
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
-
-
-def tolerate_encoding() -> None:
-    """Let a terminal without UTF-8 show `?` where it lacks a sign."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 def _remember_home(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:

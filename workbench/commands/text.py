@@ -19,9 +19,13 @@ def terminal_width() -> int:
 
 
 def cells(text: str) -> int:
-    """Columns that the text takes in a terminal: wide signs take two, combining marks none."""
+    """Columns that the text takes in a terminal: wide signs take two, marks and joiners none."""
     return sum(
-        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+        0
+        if unicodedata.category(sign) in ("Mn", "Me", "Cf")
+        else 2
+        if unicodedata.east_asian_width(sign) in "WF"
+        else 1
         for sign in text
     )
 

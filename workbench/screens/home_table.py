@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual.binding import BindingType
 from textual.coordinate import Coordinate
@@ -15,6 +16,7 @@ from workbench.board import LETTERS, Board, slot_colour
 from workbench.commands.text import cells, clip
 from workbench.keys import LIST_KEYS, OPEN_KEY, bindings
 from workbench.runs_list import RunRow
+from workbench.themes import rich_style
 
 # A sign and a theme colour for each word; the word always stands beside them.
 STATES = {
@@ -166,10 +168,11 @@ class RunsTable(DataTable[Text]):
 
     def _text(self, cell: Cell) -> Text:
         text, colour = cell
+        style: str | Style
         if colour.startswith("slot "):
             style = f"bold {slot_colour(int(colour[5:]), self.app.current_theme.dark)}"
         else:
-            style = self.app.theme_variables.get(colour, "")
+            style = rich_style(self.app.theme_variables, colour)
         return Text(text, style, no_wrap=True)
 
 

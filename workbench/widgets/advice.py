@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rlhf_engine.job.watch import Guard
 from rlhf_engine.runs.reader import EventRow
 from workbench.feed import Snapshot
-from workbench.format import exact, short
+from workbench.format import exact
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class Advice:
 
     @property
     def short(self) -> str:
-        return f"guard: {self.what} ({self.key})"
+        """What a line among others has room for."""
+        what = f"{self.knob} → {exact(self.value)}" if self.knob else self.what
+        return f"guard: {what} ({self.key[:1]})"
 
     @property
     def long(self) -> str:
@@ -33,7 +35,7 @@ def advice(guards: Sequence[Guard], snapshot: Snapshot) -> Advice | None:
     if snapshot.state.ended or snapshot.last is None:
         return None
     for event in reversed(snapshot.events):
-        if event.kind == "guard" and not _is_history(event, snapshot):
+        if event.kind == "guard" and not snapshot.is_history(event):
             rule = event.data.get("rule")
             if not isinstance(rule, int) or not 0 <= rule < len(guards):
                 continue
@@ -51,7 +53,7 @@ def _advice(guard: Guard, event: EventRow, snapshot: Snapshot) -> Advice | None:
         old = event.data.get("old")
         if new == old:
             return Advice(why, f"{guard.knob} stays {exact(new)}", "L shows the log")
-        was = f"{short(old)} → " if isinstance(old, int | float) else ""
+        was = f"{exact(old)} → " if isinstance(old, int | float) else ""
         return Advice(why, f"{guard.knob} {was}{exact(new)}", "a stages it", guard.knob, new)
     if guard.action == "pause":
         return None if snapshot.state.word == "paused" else Advice(why, "pause", "p pauses")
@@ -66,13 +68,3 @@ def _holds(guard: Guard, event: EventRow, snapshot: Snapshot) -> bool:
         if (figure := row.metrics.get(guard.metric)) is not None:
             return guard.holds(figure, row.knobs)
     return False
-
-
-def _is_history(event: EventRow, snapshot: Snapshot) -> bool:
-    """Whether a later session went on from before the event."""
-    return any(
-        later.id > event.session
-        and later.resumed_from_step is not None
-        and later.resumed_from_step < event.step
-        for later in snapshot.sessions
-    )

@@ -15,7 +15,8 @@ from textual.widget import Widget
 from textual.widgets import Input, Select, Static, Switch
 
 from rlhf_engine.runs.sample import printable
-from workbench.form_model import Form, FormField
+from workbench.form_fields import FormField
+from workbench.form_model import Form, problem_of
 
 EMPTY = "empty"
 LABEL, EDITOR = 22, 20
@@ -119,6 +120,7 @@ class FieldRow(Horizontal):
         before, problem, field = self._before, self._problem, self.field
         words = ["live"] if field.knob else []
         words += [field.unit] if field.unit else []
+        words += ["⏎ edit"] if field.shape != "plain" else []
         words += ["on" if self.editor.value else "off"] if field.is_switch else []
         sign, style, note_style = " ", "", "$text-muted"
         if before is not None:
@@ -220,14 +222,6 @@ class FormView(VerticalScroll, can_focus=False, inherit_bindings=False):
         if self.current in rows:
             place = rows.index(self.current) + by
             rows[min(len(rows) - 1, max(0, place))].editor.focus()
-
-
-def problem_of(problems: dict[tuple[int, str], str], stage: int, field: FormField) -> str | None:
-    """The problem of a field or of something inside it, such as one entry of a list."""
-    for (where, key), line in problems.items():
-        if where == stage and (key == field.key or key.startswith(f"{field.key}.")):
-            return printable(line)
-    return None
 
 
 def help_text(field: FormField, problem: str | None) -> Content:
