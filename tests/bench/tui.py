@@ -212,7 +212,7 @@ def _key(terminal: Terminal, key: str, words: set[str]) -> float:
     known = {word for cycle in CYCLES.values() for word in cycle}
 
     def shown(text: str) -> bool:
-        titles = re.findall(r"KL to reference([^─╮]*)", text)
+        titles = re.findall(r"KL to ref(?:erence)?([^─╮]*)", text)
         return bool(titles) and known & set(titles[-1].strip().split(" · ")) == words
 
     terminal.rest(random.Random(str((key, terminal.bytes))).uniform(0.1, 0.5))

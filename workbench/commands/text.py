@@ -20,6 +20,8 @@ def terminal_width() -> int:
 
 def cells(text: str) -> int:
     """Columns that the text takes in a terminal: wide signs take two, marks and joiners none."""
+    if text.isascii():
+        return len(text)
     return sum(
         0
         if unicodedata.category(sign) in ("Mn", "Me", "Cf")
@@ -32,12 +34,19 @@ def cells(text: str) -> int:
 
 def clip(text: str, width: int) -> str:
     """The text as one printable line of at most `width` cells."""
-    line = " ".join(printable(text).split())
-    if cells(line) <= width:
+    text = text.lstrip()
+    # A response may have 100,000 signs, of which a line shows few.
+    some = text[: 8 * width + 64]
+    line, more = " ".join(printable(some).split()), len(text) > len(some)
+    if not more and cells(line) <= width:
         return line
-    while line and cells(line) > width - 1:
-        line = line[:-1]
-    return f"{line}…"
+    used = end = 0
+    for sign in line:
+        used += cells(sign)
+        if used > width - 1:
+            break
+        end += 1
+    return f"{line[:end]}…"
 
 
 def wrap(text: str, width: int) -> list[str]:

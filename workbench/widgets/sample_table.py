@@ -1,5 +1,6 @@
 """The newest responses: one line each, the full text on enter."""
 
+import time
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -13,6 +14,8 @@ from workbench.format import short
 from workbench.keys import LIST_KEYS, bindings
 
 SHOWN = 50
+# A table is only filled as a whole, which costs as much as all else that a redraw does.
+REFILL_SECONDS = 1.0
 
 
 class SampleTable(DataTable[Text]):
@@ -29,14 +32,30 @@ class SampleTable(DataTable[Text]):
         self.border_title = "samples · newest first"
         self._shown: tuple[object, ...] = ()
         self._rows: dict[str, SampleRow] = {}
+        self._newest: Sequence[SampleRow] = ()
+        self._filled = 0.0
+        self._due = False
 
     def show(self, samples: Sequence[SampleRow]) -> None:
-        """Fill the table anew if there is something new; the cursor stays on its sample."""
+        """Show these samples, new ones at most once a second; the cursor stays on its sample."""
+        self._newest = samples
         width = self.size.width
         key = (width, samples[0].seq if samples else 0, len(samples))
-        if key == self._shown or width < 20:
+        if key == self._shown or width < 20 or self._due:
             return
-        self._shown = key
+        wait = self._filled + REFILL_SECONDS - time.monotonic()
+        if wait > 0 and width == self._shown[0]:
+            self._due = True
+            self.set_timer(wait, self._fill_due)
+            return
+        self._shown, self._filled = key, time.monotonic()
+        self._fill(samples, width)
+
+    def _fill_due(self) -> None:
+        self._due = False
+        self.show(self._newest)
+
+    def _fill(self, samples: Sequence[SampleRow], width: int) -> None:
         chosen = self.chosen
         at_top = self.cursor_row == 0
         self.clear(columns=True)
