@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.terminal import Terminal
+from tests.terminal import Terminal
 
 STEPS, SAMPLES = 20_000, 50_000
 OTHER_RUNS = 12

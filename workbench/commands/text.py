@@ -106,7 +106,11 @@ def clock(at: float) -> str:
 
 def of_total(done: float, total: float | None) -> str:
     """`3/24`, or `3` where the end is not known."""
-    return f"{done:g}/{total:g}" if total is not None else f"{done:g}"
+    return f"{_count(done)}/{_count(total)}" if total is not None else _count(done)
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:g}"
 
 
 def progress_text(progress: Progress) -> str:

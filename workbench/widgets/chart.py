@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Literal
+from typing import Literal, Self
 
 from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.content import Content
+from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -93,13 +94,34 @@ class Chart(Widget):
         super().__init__(id=id)
         self.picture = Picture()
         self.plt = Raster()
+        self._titles_alone = False
         self._drawn: tuple[object, list[Strip]] = (None, [])
 
     def show(self, picture: Picture, title: Content, subtitle: Content) -> None:
-        self.picture = picture
-        self.border_title, self.border_subtitle = title, subtitle
-        self._drawn = (None, [])
-        self.refresh()
+        """Show a picture; one that would look the same but for its titles changes those alone."""
+        dot = (picture.high - picture.low) / max(1, 2 * self.size.width)
+        self._titles_alone = _looks_alike(self.picture, picture, dot)
+        if not self._titles_alone:
+            self.picture = picture
+            self._drawn = (None, [])
+        if (str(title), str(subtitle)) != (str(self.border_title), str(self.border_subtitle)):
+            self.border_title, self.border_subtitle = title, subtitle
+        if not self._titles_alone:
+            self.refresh()
+        self._titles_alone = False
+
+    def refresh(
+        self,
+        *regions: Region,
+        repaint: bool = True,
+        layout: bool = False,
+        recompose: bool = False,
+    ) -> Self:
+        """Paint anew; where only the titles are others, the border's two lines."""
+        if self._titles_alone:
+            width, height = self.size
+            regions = (Region(-1, -1, width + 2, 1), Region(-1, height, width + 2, 1))
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def render_line(self, y: int) -> Strip:
         width, height, style = self.size.width, self.size.height, self.rich_style
@@ -201,6 +223,23 @@ class Chart(Widget):
     def _rgb(self, hue: Hue) -> Rgb:
         dark, light = hue.value
         return dark if self.app.current_theme.dark else light
+
+
+def _looks_alike(old: Picture, new: Picture, dot: float) -> bool:
+    """Whether a picture differs from another by less than a dot of its width: a few more steps at
+    the end of a long run."""
+    return (
+        abs(new.low - old.low) < dot
+        and 0 <= new.high - old.high < dot
+        and replace(old, low=0, high=0, lines=(), below=())
+        == replace(new, low=0, high=0, lines=(), below=())
+        and len(old.lines) == len(new.lines)
+        and len(old.below) == len(new.below)
+        and all(
+            a is b or (a.xs is b.xs and a.ys is b.ys and a.hue is b.hue)
+            for a, b in zip(old.lines, new.lines, strict=True)
+        )
+    )
 
 
 def one_a_column(picture: Picture, cell: float) -> list[Marker]:

@@ -83,6 +83,14 @@ class Terminal:
                 return at
         raise TimeoutError(f"it was never painted; the end of what was:\n{self.text[-4000:]}")
 
+    def until_said(self, words: str) -> None:
+        """Read until these words have come, in a frame or outside of one."""
+        end = time.monotonic() + PATIENCE
+        while words.encode() not in ESCAPES.sub(b"", self._new):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{words!r} was never said: {self._new[-2000:]!r}")
+            self.read(1.0)
+
     def rest(self, seconds: float) -> None:
         """Let time pass; what comes is counted and read as by a terminal."""
         end = time.monotonic() + seconds
