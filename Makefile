@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all test-gpu test-oldest check format bench bench-gpu clean
+.PHONY: demo bench-tui test test-all test-gpu test-oldest check format bench bench-gpu clean
 
 demo: $(STAMP)
 	$(BIN)/workbench demo
@@ -62,6 +62,9 @@ bench: $(STAMP) .bench/.installed
 # again (.bench-gpu/results.jsonl).
 bench-gpu: $(STAMP) .bench/.installed
 	$(BIN)/python -m tests.bench.gpu --trl .bench/bin/python $(ARGS)
+
+bench-tui: $(STAMP)
+	$(BIN)/python -m tests.bench.tui
 
 clean:
 	rm -rf .venv .bench .bench-gpu .oldest dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
