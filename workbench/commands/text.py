@@ -37,16 +37,15 @@ def clip(text: str, width: int) -> str:
     text = text.lstrip()
     # A response may have 100,000 signs, of which a line shows few.
     some = text[: 8 * width + 64]
-    line, more = " ".join(printable(some).split()), len(text) > len(some)
-    if not more and cells(line) <= width:
-        return line
+    line, cut = " ".join(printable(some).split()), len(text) > len(some)
     used = end = 0
-    for sign in line:
+    for index, sign in enumerate(line, start=1):
         used += cells(sign)
-        if used > width - 1:
-            break
-        end += 1
-    return f"{line[:end]}…"
+        if used > width:
+            return f"{line[:end]}…"
+        if used < width:
+            end = index
+    return f"{line[:end]}…" if cut else line
 
 
 def wrap(text: str, width: int) -> list[str]:

@@ -1,5 +1,6 @@
 """The list of runs: open, resume, duplicate, stop, delete, filter."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ class HomeScreen(Screen[None]):
     @work(thread=True, group="read")
     def _read(self) -> None:
         try:
-            rows = self._list.read(FIRST_SECONDS)
+            rows = self._list.read(FIRST_SECONDS if self._rows is None else math.inf)
             gpus = gpu_line() if self._rows is not None else ""
             listed = self.Listed(rows, self._list.unread, gpus)
         except OSError as error:
