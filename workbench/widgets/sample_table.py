@@ -13,7 +13,7 @@ from workbench.commands.text import clip
 from workbench.format import short
 from workbench.keys import LIST_KEYS, bindings
 
-SHOWN = 50
+SHOWN, MIN_SHOWN = 50, 8
 # A table is only filled as a whole, which costs as much as all else that a redraw does.
 REFILL_SECONDS = 1.0
 
@@ -40,11 +40,11 @@ class SampleTable(DataTable[Text]):
         """Show these samples, new ones at most once a second; the cursor stays on its sample."""
         self._newest = samples
         width = self.size.width
-        key = (width, samples[0].seq if samples else 0, len(samples))
+        key = (width, self.has_focus, samples[0].seq if samples else 0, len(samples))
         if key == self._shown or width < 20 or self._due:
             return
         wait = self._filled + REFILL_SECONDS - time.monotonic()
-        if wait > 0 and width == self._shown[0]:
+        if wait > 0 and (width, self.has_focus) == self._shown[:2]:
             self._due = True
             self.set_timer(wait, self._fill_due)
             return
@@ -63,7 +63,9 @@ class SampleTable(DataTable[Text]):
         for label, cells in (("step", 6), ("score", 8), ("KL", 7), ("prompt", text * 2 // 5)):
             self.add_column(Text(label), width=cells)
         self.add_column(Text("response"), width=text - text * 2 // 5)
-        self._rows = {str(row.seq): row for row in samples[:SHOWN]}
+        # Nobody scrolls a table that is not focused: then what is in sight is enough.
+        shown = SHOWN if self.has_focus else max(MIN_SHOWN, self.size.height)
+        self._rows = {str(row.seq): row for row in samples[:shown]}
         for name, row in self._rows.items():
             self.add_row(*_cells(row, text), key=name)
         if chosen and not at_top and str(chosen.seq) in self._rows:
