@@ -37,6 +37,7 @@ from workbench.themes import PLAIN, THEMES, theme_for
 
 if TYPE_CHECKING:
     from workbench.screens.launch import LaunchScreen
+    from workbench.widgets.pipeline_row import PipelineRow
 
 MIN_COLUMNS, MIN_LINES = 60, 16
 FORM = "form"
@@ -258,6 +259,9 @@ class WorkbenchApp(App[None]):
         self._show_monitor(run)
         if done_with_form:
             self._drop_form()
+
+    def on_pipeline_row_opened(self, message: "PipelineRow.Opened") -> None:
+        self._show_monitor(message.run)
 
     def _show_monitor(self, run: RunDir) -> None:
         from workbench.screens.monitor import MonitorScreen

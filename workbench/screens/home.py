@@ -1,5 +1,6 @@
 """The list of runs: open, resume, duplicate, stop, delete, filter."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class HomeScreen(Screen[None]):
     @work(thread=True, group="read")
     def _read(self) -> None:
         try:
-            rows = self._list.read(FIRST_SECONDS)
+            rows = self._list.read(FIRST_SECONDS if self._rows is None else math.inf)
             listed = self.Listed(rows, self._list.unread, gpu_line())
         except OSError as error:
             listed = self.Listed(

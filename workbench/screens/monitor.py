@@ -29,6 +29,7 @@ from workbench.widgets.health import Health, worries
 from workbench.widgets.knob_panel import KnobPanel, said
 from workbench.widgets.numbers import NumbersPage
 from workbench.widgets.pictures import PLANS
+from workbench.widgets.pipeline_row import PipelineRow
 from workbench.widgets.reading import Reading
 from workbench.widgets.sample_table import SampleTable
 from workbench.widgets.steering import Steering
@@ -66,6 +67,7 @@ class MonitorScreen(CommandScreen):
             yield Footer()
             return
         yield Static(id="title")
+        yield PipelineRow(self.run)
         yield Static(id="phase")
         yield Static(id="ending")
         with Horizontal(id="middle"):
@@ -171,7 +173,7 @@ class MonitorScreen(CommandScreen):
         if now and now.knob:
             self.steering.stage(now.knob, now.value)
         else:
-            self.steering.problem = "no guard advises a knob's value now"
+            self.steering.problem = now.long if now else "no guard advises anything now"
         self.redraw()
 
     def action_enter(self) -> None:

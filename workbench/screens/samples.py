@@ -151,7 +151,8 @@ class SamplesScreen(Screen[None]):
             return
         self.view = view
         if view.sample is not None:
-            self._want = replace(self._want, seq=view.sample.seq, step=None)
+            if (view.want.seq, view.want.step) != (view.sample.seq, None):
+                self._look(seq=view.sample.seq, step=None)
             if before is None or before.seq != view.sample.seq:
                 self._token = min(self._token, max(0, len(view.sample.sample.pieces) - 1))
         self._draw()

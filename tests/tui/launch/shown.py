@@ -33,8 +33,10 @@ async def launch_screen(
     async with app.run_test(size=size) as pilot:
         app.open_form(preset)
         await pilot.pause()
-        assert isinstance(app.screen, LaunchScreen)
-        yield pilot, app.screen
+        screen = app.screen
+        assert isinstance(screen, LaunchScreen)
+        await until(pilot, lambda: screen.form is not None or preset == "both")
+        yield pilot, screen
 
 
 async def focus(pilot: ApPilot, screen: LaunchScreen, key: str) -> FieldRow:

@@ -156,7 +156,7 @@ async def test_it_looks_right(
         async with viewing(home, fake.run, size) as viewer:
             await viewer.sees("step 300/400", "12/32 responses")
             await viewer.press("end", *["left"] * 20)
-            await viewer.sees("b rolls back")
+            await viewer.sees("b back · F fork")
             assert await viewer.settled() == snapshot
 
 
