@@ -114,7 +114,9 @@ class HomeScreen(Screen[None]):
             rows = self._list.read(FIRST_SECONDS if self._rows is None else math.inf)
             listed = self.Listed(rows, self._list.unread, gpu_line())
         except OSError as error:
-            listed = self.Listed([], problem=f"the runs cannot be read: {error}")
+            listed = self.Listed(
+                [], problem=f"the runs cannot be read: {error}; see workbench doctor"
+            )
         finally:
             self._reading = False
         self.post_message(listed)
@@ -233,7 +235,9 @@ class HomeScreen(Screen[None]):
         elif row.state.word == "paused":
             self._do(partial(verbs.post, row, "resume", "it goes on"))
         else:
-            self._bench.tell(f"{row.id} is {row.state.word}: there is nothing to resume", "warning")
+            self._bench.tell(
+                f"{row.id} is {row.state.word}: nothing to resume; d copies it", "warning"
+            )
 
     @work(thread=True, group="verbs")
     def _do(self, verb: Callable[[], Told]) -> None:

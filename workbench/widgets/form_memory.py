@@ -109,7 +109,7 @@ class MemoryPane(Static):
                     told.append(answer)
                     self.post_message(self._Told(basis, tuple(told)))
         except (EngineFailed, SpecError, RunNotFound, OSError) as error:
-            problem = str(error) or "the engine could not be asked"
+            problem = str(error) or "the engine could not be asked: see workbench doctor"
             self.post_message(self._Told(basis, tuple(told), problem))
 
     @on(_Told)
