@@ -22,7 +22,6 @@ from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Static
 
-from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs, find_run
 from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.sample import printable
@@ -36,6 +35,7 @@ from workbench.signs import has_utf8, use_stand_ins
 from workbench.themes import PLAIN, THEMES, theme_for
 
 if TYPE_CHECKING:
+    from rlhf_engine.job.spec import Spec
     from workbench.screens.launch import LaunchScreen
     from workbench.widgets.pipeline_row import PipelineRow
 
@@ -209,7 +209,7 @@ class WorkbenchApp(App[None]):
     def action_new(self) -> None:
         self.open_form()
 
-    def open_form(self, preset: str | None = None, spec: Spec | None = None) -> None:
+    def open_form(self, preset: str | None = None, spec: "Spec | None" = None) -> None:
         """Open the launch form; without a preset or spec, the one left behind if there is one."""
         from workbench.screens.launch import LaunchScreen
 
