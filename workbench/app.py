@@ -119,7 +119,8 @@ class WorkbenchApp(App[None]):
         names = {binding.id or binding.key for binding in clashed_bindings} - self._clashes
         if names:
             self._clashes |= names
-            self.tell(f"keys.toml: {', '.join(sorted(names))} lost a key to another one", "warning")
+            lost = ", ".join(sorted(names))
+            self.tell(f"keys.toml: {lost} lost a key to another one; give it a free key", "warning")
 
     def tell(self, text: str, severity: str = "information") -> None:
         """Notify in plain text: what is told may hold anything."""
@@ -238,7 +239,7 @@ class WorkbenchApp(App[None]):
         if self._last_run is None:
             self.tell("no monitor was opened yet: choose a run and press enter")
         elif not self._last_run.spec_file.exists():
-            self.tell(f"{self._last_run.id} was deleted")
+            self.tell(f"{self._last_run.id} was deleted: choose a run and press enter")
         else:
             self._show_monitor(self._last_run)
 
@@ -276,7 +277,7 @@ class WorkbenchApp(App[None]):
         if self._last_run is None:
             self.tell("no run was opened yet: choose one and press enter, then 4")
         elif not self._last_run.spec_file.exists():
-            self.tell(f"{self._last_run.id} was deleted")
+            self.tell(f"{self._last_run.id} was deleted: choose a run and press enter")
         else:
             self.open_samples(self._last_run)
 

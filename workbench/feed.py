@@ -107,7 +107,7 @@ class RunFeed:
         """The run as it is now; the snapshot of before if nothing has changed."""
         if not self._run.spec_file.exists():
             self.close()
-            self._now = replace(self._now, problem="the run was deleted")
+            self._now = replace(self._now, problem="the run was deleted; q goes back")
             return self._now
         try:
             pending = tuple(inbox.pending(self._run.inbox))

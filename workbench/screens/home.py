@@ -122,7 +122,9 @@ class HomeScreen(Screen[None]):
             gpus = gpu_line() if self._rows is not None else ""
             listed = self.Listed(rows, self._list.unread, gpus)
         except OSError as error:
-            listed = self.Listed([], problem=f"the runs cannot be read: {error}")
+            listed = self.Listed(
+                [], problem=f"the runs cannot be read: {error}; see workbench doctor"
+            )
         finally:
             self._reading = False
         self.post_message(listed)
@@ -252,7 +254,9 @@ class HomeScreen(Screen[None]):
         elif row.state.word == "paused":
             self._do(partial(verbs.post, row, "resume", "it goes on"))
         else:
-            self._bench.tell(f"{row.id} is {row.state.word}: there is nothing to resume", "warning")
+            self._bench.tell(
+                f"{row.id} is {row.state.word}: nothing to resume; d copies it", "warning"
+            )
 
     @work(thread=True, group="verbs")
     def _do(self, verb: Callable[[], Told]) -> None:

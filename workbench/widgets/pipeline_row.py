@@ -144,7 +144,9 @@ class PipelineRow(Static, can_focus=True):
         if stage is None or stage.run == self._run:
             return
         if stage.state.word == "deleted":
-            self.notify(f"{stage.run.id} was deleted", severity="warning", markup=False)
+            self.notify(
+                f"{stage.run.id} was deleted: choose another", severity="warning", markup=False
+            )
         else:
             self.post_message(self.Opened(stage.run))
 
