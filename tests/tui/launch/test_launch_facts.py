@@ -32,7 +32,7 @@ async def test_a_size_is_estimated_at_once_and_a_model_by_the_engine(
     async with launch_screen(home) as (pilot, screen):
         await estimated(pilot, screen)
         before = says(screen, "memory")
-        await type_over(pilot, screen, "ppo.sampling.batch_size", "1")
+        await type_over(pilot, screen, "ppo.micro_batch_size", "1")
         assert says(screen, "memory") != before
         assert engine.asked == ["rlhf_engine.estimate"]
         await type_over(pilot, screen, "lora.r", "8")
