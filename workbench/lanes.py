@@ -11,10 +11,8 @@ from rlhf_engine.runs.state import RunState
 from workbench import feed
 from workbench.comparison import Setting, Tally, settings
 from workbench.feed import RunFeed, Snapshot
+from workbench.runs_list import Stamp, stamp_of, watched
 from workbench.widgets.series import SeriesBook
-
-# A run that has ended changes only when a person resumes it.
-ENDED_SECONDS = 1.0
 
 
 class Lane:
@@ -80,11 +78,10 @@ class Reader:
     stop: threading.Event = field(default_factory=threading.Event)
     _feeds: dict[str, RunFeed] = field(default_factory=dict)
     _told: dict[str, Snapshot] = field(default_factory=dict)
+    _stamps: dict[str, Stamp] = field(default_factory=dict)
 
     def follow(self) -> None:
         """Tell what changes until `stop` is set; runs in a thread of its own."""
-        rounds = 0
-        every = max(1, round(ENDED_SECONDS / feed.POLL_SECONDS))
         try:
             while not self.stop.is_set():
                 wanted = list(self.wanted)
@@ -92,19 +89,20 @@ class Reader:
                     self._feeds.pop(gone).close()
                     self._told.pop(gone, None)
                 for run in wanted:
-                    before = self._told.get(run.id)
-                    if before is None or not before.state.ended or rounds % every == 0:
-                        self._look(run)
-                rounds += 1
+                    self._look(run)
                 self.stop.wait(feed.POLL_SECONDS)
         finally:
             for one in self._feeds.values():
                 one.close()
 
     def _look(self, run: RunDir) -> None:
-        first = run.id not in self._feeds
+        first, stamp = run.id not in self._feeds, stamp_of(watched(run))
+        before = self._told.get(run.id)
+        if before and before.state.ended and stamp == self._stamps.get(run.id):
+            return
+        self._stamps[run.id] = stamp
         snapshot = self._feeds.setdefault(run.id, RunFeed(run)).look()
-        if snapshot is self._told.get(run.id) or self.stop.is_set():
+        if snapshot is before or self.stop.is_set():
             return
         self._told[run.id] = snapshot
         spec, problem = None, ""

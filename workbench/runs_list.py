@@ -6,7 +6,7 @@ import re
 import sqlite3
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +55,6 @@ class _Facts:
     created: float
     order: int
     reads: tuple[str, ...]
-    # What tells that an engine has been at it since: its lock and its store, as plain paths.
     watched: tuple[str, str]
 
 
@@ -105,7 +104,7 @@ class RunsList:
         self._order = list(_in_order(list(self._facts.values())))
 
     def _row(self, facts: _Facts, launch: str) -> RunRow | None:
-        stamp = _stamp(facts)
+        stamp = stamp_of(facts.watched)
         known = self._rows.get(facts.run.id)
         if known and known[0] == stamp and known[1].launch == launch:
             settled = known[1].state.ended or known[1].state.word == UNREADABLE
@@ -163,10 +162,15 @@ def _created(run: RunDir) -> float:
         return 0.0
 
 
-def _stamp(facts: _Facts) -> Stamp:
-    """When the files were written that an engine writes first and last."""
+def watched(run: RunDir) -> tuple[str, str]:
+    """The files that tell that an engine has been at a run: its lock and its store."""
+    return str(run.lock), str(run.store)
+
+
+def stamp_of(paths: Iterable[str]) -> Stamp:
+    """When these files were written; costs next to nothing."""
     found = []
-    for path in facts.watched:
+    for path in paths:
         try:
             found.append(os.stat(path).st_mtime_ns)
         except OSError:
@@ -175,16 +179,16 @@ def _stamp(facts: _Facts) -> Stamp:
 
 
 def _read_facts(run: RunDir) -> _Facts:
-    created, watched = _created(run), (str(run.lock), str(run.store))
+    created, paths = _created(run), watched(run)
     try:
         order = run.spec_file.stat().st_mtime_ns
         text = run.spec_file.read_text(encoding="utf-8")
         table = tomllib.loads(text)
     except (OSError, ValueError):
-        return _Facts(run, "", "", created, 0, (), watched)
+        return _Facts(run, "", "", created, 0, (), paths)
     reads = tuple(dict.fromkeys(re.findall(r'"run:([^"]+)"', text)))
     stage, device = str(table.get("stage", "")), str(table.get("device", ""))
-    return _Facts(run, stage, device, created, order, reads, watched)
+    return _Facts(run, stage, device, created, order, reads, paths)
 
 
 def _read_row(facts: _Facts, launch: str) -> RunRow:

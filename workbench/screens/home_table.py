@@ -101,15 +101,17 @@ class RunsTable(DataTable[Text]):
         """Show these rows in a table `width` cells wide; `now` is for their ages."""
         columns = _columns(width)
         clock = time.time() if now is None else now
-        same = columns == self._drawn and [r.id for r in rows] == [r.id for r in self._rows]
         marks = board.marks
         wanted = [
             self._line(row, marks.get(row.id), _branch(rows, i), age(clock - row.created), columns)
             for i, row in enumerate(rows)
         ]
-        if same:
-            self._rows = list(rows)
-            self._update(wanted)
+        longer = columns == self._drawn and _ids(rows[: len(self._rows)]) == _ids(self._rows)
+        if longer and self._rows:
+            shown, self._rows = len(self._rows), list(rows)
+            self._update(wanted[:shown])
+            for row, line in zip(rows[shown:], wanted[shown:], strict=True):
+                self.add_row(*(self._text(cell) for cell in line), key=row.id)
         else:
             self._refill(rows, wanted, columns)
         self._shown = wanted
@@ -192,6 +194,10 @@ def _cells(row: RunRow, mark: Cell, branch: str, columns: list[_Column], old: st
         "NOW": (_now(row), quiet),
     }
     return [(_fit(values[column.label][0], column), values[column.label][1]) for column in columns]
+
+
+def _ids(rows: Sequence[RunRow]) -> list[str]:
+    return [row.id for row in rows]
 
 
 def _now(row: RunRow) -> str:

@@ -26,7 +26,6 @@ class AskPane(Vertical):
         VerticalScroll:focus { border: round $primary; }
         VerticalScroll > Static { height: auto; }
     }
-    .-narrow AskPane > #answers { layout: vertical; }
     """
 
     def compose(self) -> ComposeResult:
@@ -71,7 +70,7 @@ def question_state(
     if answer is not None and answer.state == "rejected":
         return f"refused: {answer.note}"
     if answer is not None:
-        return answer.note
+        return answer.note or f"answered after step {answer.step}"
     if refusal := no_answers(run, state):
         return f"it did not answer: {refusal}" if sent else refusal
     if not sent:

@@ -20,6 +20,7 @@ from workbench.commands.text import GIB, gib, grid
 from workbench.doctor import free_memory
 from workbench.engine_talk import EngineFailed, answers
 from workbench.estimates import StageMemory, basis, misfit, stage_memory
+from workbench.screens.seen import is_seen
 
 # So long after the last key the engine is asked for a model's numbers.
 PATIENCE_SECONDS = 0.7
@@ -109,7 +110,7 @@ class MemoryPane(Static):
                     told.append(answer)
                     self.post_message(self._Told(basis, tuple(told)))
         except (EngineFailed, SpecError, RunNotFound, OSError) as error:
-            problem = str(error) or "the engine could not be asked"
+            problem = str(error) or "the engine could not be asked: see workbench doctor"
             self.post_message(self._Told(basis, tuple(told), problem))
 
     @on(_Told)
@@ -131,7 +132,7 @@ class MemoryPane(Static):
 
     def _read_free(self) -> None:
         devices = {stage.device for stage in self.stages if stage.device}
-        if devices and self.screen.is_current:
+        if devices and is_seen(self.screen):
             self.run_worker(lambda: self._tell_free(devices), thread=True, group="free")
 
     def _tell_free(self, devices: set[str]) -> None:

@@ -24,7 +24,7 @@ LANE_KEYS = (
 LABELS = {"response_tokens": "tokens", "token_accuracy": "tok acc", "accuracy": "acc"}
 LABELS |= {"eval_loss": "eval loss", "eval_accuracy": "eval acc", "kl": "KL"}
 FIGURE_WIDTH, BEST_WIDTH = 9, 13
-STATE_WIDTH, STEP_WIDTH, NAME_LEAST = 15, 10, 14
+SIGNS_WIDTH, STATE_WIDTH, STEP_WIDTH, NAME_LEAST = 4, 15, 10, 14
 
 
 class LaneTable(Widget, can_focus=True):
@@ -65,27 +65,31 @@ class LaneTable(Widget, can_focus=True):
     def render(self) -> Content:
         if not self._lanes:
             return Content("no run is compared; a adds one")
-        width, dark = self.size.width, self.app.current_theme.dark
-        names = figure_names([lane.tally for lane in self._lanes])
-        steps = [
-            of_total(lane.snapshot.state.step, lane.snapshot.state.total) for lane in self._lanes
-        ]
+        states = [lane.snapshot.state for lane in self._lanes]
+        steps = [of_total(state.step, state.total) for state in states]
         step_width = max(STEP_WIDTH, *(len(step) + 2 for step in steps))
-        columns, used = _columns(names, width - 3 - STATE_WIDTH - step_width - NAME_LEAST)
-        name_width = min(40, width - 3 - STATE_WIDTH - step_width - used)
-        head = f"   {'state':<{STATE_WIDTH}}{'run':<{name_width}}{'step':>{step_width}}"
-        lines = [Content(head + "".join(f"{label:>{w}}" for label, w, _ in columns)).stylize("dim")]
-        for index, lane in enumerate(self._lanes):
-            hidden = lane.run.id in self._hidden
-            letter = LETTERS[lane.slot]
-            name = clip(f"{lane.name}{' (hidden)' if hidden else ''}", name_width - 1)
+        fixed = SIGNS_WIDTH + STATE_WIDTH + step_width
+        names = figure_names([lane.tally for lane in self._lanes])
+        columns, used = _columns(names, self.size.width - fixed - NAME_LEAST)
+        name_width = min(40, self.size.width - fixed - used)
+        head = " " * SIGNS_WIDTH + f"{'state':<{STATE_WIDTH}}{'run':<{name_width}}"
+        head += f"{'step':>{step_width}}" + "".join(f"{label:>{w}}" for label, w, _ in columns)
+        lines = [Content(head).stylize("dim")]
+        for index, (lane, step) in enumerate(zip(self._lanes, steps, strict=True)):
+            hidden = " (hidden)" if lane.run.id in self._hidden else ""
+            name = clip(f"{lane.name}{hidden}", name_width - 1)
             text = f"{clip(lane.word, STATE_WIDTH - 1):<{STATE_WIDTH}}"
-            text += name + " " * (name_width - cells(name)) + f"{steps[index]:>{step_width}}"
+            text += name + " " * (name_width - cells(name)) + f"{step:>{step_width}}"
             text += "".join(f"{_cell(lane, what):>{w}}" for _, w, what in columns)
-            colour = "dim" if hidden else f"bold {slot_colour(lane.slot, dark)}"
-            line = Content.assemble((f"{' ' if hidden else '━'}{letter} ", colour), text)
-            lines.append(line.stylize(self._style(index, hidden)))
+            line = Content.assemble(self._signs(index, lane, bool(hidden)), text)
+            lines.append(line.stylize(self._style(index, bool(hidden))))
         return Content("\n").join(lines)
+
+    def _signs(self, index: int, lane: Lane, hidden: bool) -> tuple[str, str]:
+        """The cursor and the run's letter, with a stroke in its colour while it is shown."""
+        cursor = "▸" if index == self.cursor else " "
+        colour = slot_colour(lane.slot, self.app.current_theme.dark)
+        return f"{cursor}{' ' if hidden else '━'}{LETTERS[lane.slot]} ", f"bold {colour}"
 
     def _style(self, index: int, hidden: bool) -> str:
         if index == self.cursor:

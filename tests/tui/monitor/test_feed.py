@@ -41,7 +41,7 @@ def test_before_there_is_a_store_and_after_the_run_was_deleted(tmp_path: Path) -
     feed = RunFeed(run)
     assert feed.look().state.word == "starting"
     run.spec_file.unlink()
-    assert feed.look().problem == "the run was deleted"
+    assert feed.look().problem == "the run was deleted; q goes back"
 
 
 def test_a_store_that_is_no_database_is_a_problem_in_words(tmp_path: Path) -> None:
