@@ -26,7 +26,7 @@ async def test_a_screen_lives_through_any_sizes(
             await settle_screen(pilot.pause)
             await pilot.press(place)
             home = app.screen
-            for _ in range(25):
+            for _ in range(10):
                 fake.steps(2)
                 fake.samples("why?", "because " * chance.randrange(1, 60))
                 wide, high = chance.randrange(40, 200), chance.randrange(10, 60)
