@@ -25,6 +25,7 @@ from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.runs.sample import printable
 from workbench.keys import Key, bindings
 from workbench.samples_feed import SamplesFeed, SampleView, Want
+from workbench.screens.seen import is_seen
 from workbench.token_colours import Figure, modes_of, scale_of, token_values
 from workbench.widgets.ask_pane import AskPane, no_answers, question_state
 from workbench.widgets.response_words import (
@@ -166,7 +167,7 @@ class SamplesScreen(Screen[None]):
     # Drawing
 
     def _draw(self) -> None:
-        if not self.is_mounted or not self.is_current:
+        if not self.is_mounted or not is_seen(self):
             return
         view, row = self.view, self.view.sample
         self.set_class(self._diff and self._marked is not None and row is not None, "-diff")

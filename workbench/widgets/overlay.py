@@ -10,6 +10,7 @@ from textual_plotext import PlotextPlot
 
 from workbench.board import LETTERS, SLOTS, Axis, Rgb
 from workbench.widgets import ticks
+from workbench.widgets.chart import on_any_ground
 from workbench.widgets.series import LOG_FLOOR, drawable, log_floor, thin
 
 SMALLEST = (20, 5)
@@ -69,7 +70,7 @@ class Overlay(PlotextPlot):
             self._built = key
         drawn = super().render()
         assert isinstance(drawn, Text)
-        return drawn
+        return on_any_ground(drawn) if self.app.current_theme.ansi else drawn
 
     def _build(self, width: int, height: int) -> bool:
         """Put the picture into plotext's figure; False if there is nothing to draw."""
