@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all test-gpu check format bench clean
+.PHONY: demo test test-all test-gpu test-oldest check format bench bench-gpu clean
 
 demo: $(STAMP)
 	$(BIN)/workbench demo
@@ -19,6 +19,18 @@ test-all: check
 
 test-gpu: $(STAMP)
 	$(BIN)/pytest -rs tests/gpu
+
+# The engine with the oldest libraries that pyproject.toml allows, in an environment of its own.
+# The torch of that age on PyPI brings CUDA along (3 GB); PIP_EXTRA_INDEX_URL can name an index
+# with builds for the CPU alone.
+.oldest/.installed: pyproject.toml constraints-oldest.txt
+	test -x .oldest/bin/python || $(PYTHON) -m venv .oldest
+	.oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[dev]'
+	touch $@
+
+test-oldest: .oldest/.installed
+	OMP_NUM_THREADS=1 .oldest/bin/python -m pytest -n 2 -m "not slow" \
+		tests/rl tests/job tests/data tests/runs tests/model tests/stages tests/engine
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -46,5 +58,10 @@ bench: $(STAMP) .bench/.installed
 	$(BIN)/python -m tests.bench.ppo .bench/bin/python
 	$(BIN)/python -m tests.bench.rollout
 
+# One line a run; ARGS="--only qwen2.5-0.5b --arm nf4" limits it, and what has a row is not run
+# again (.bench-gpu/results.jsonl).
+bench-gpu: $(STAMP) .bench/.installed
+	$(BIN)/python -m tests.bench.gpu --trl .bench/bin/python $(ARGS)
+
 clean:
-	rm -rf .venv .bench dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .bench .bench-gpu .oldest dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

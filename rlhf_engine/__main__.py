@@ -1,10 +1,8 @@
 """The engine process: `python -m rlhf_engine RUN_DIR` does one run, from wherever it stands."""
 
 import faulthandler
-import json
 import os
 import signal
-import socket
 import sqlite3
 import sys
 import traceback
@@ -17,11 +15,11 @@ from rlhf_engine.fitting import out_of_memory
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.remedies import remedies
 from rlhf_engine.job.spec import Spec
-from rlhf_engine.memory import compact_heap
+from rlhf_engine.memory import compact_heap, expand_segments
 from rlhf_engine.progress import log
 from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after
 from rlhf_engine.runs.directory import RunDir, RunNotFound
-from rlhf_engine.runs.lock import Lock
+from rlhf_engine.runs.lock import Lock, engine_text
 from rlhf_engine.runs.writer import Outcome, StoreWriter
 from rlhf_engine.waiting import Cancelled, device_name, take_device, wait_for_parents
 
@@ -35,21 +33,22 @@ def main() -> int:
     # else, such as a viewer, wants a core; not spinning at all costs two thirds more time. Torch
     # reads this when it is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    expand_segments()
     faulthandler.enable()
     run = RunDir(Path(sys.argv[1]).resolve())
     setproctitle.setproctitle(f"rlhf-engine {run.id}")
     if int(os.environ.get("RANK", 0)) > 0:
         return _assist(run)
-    about = {"pid": os.getpid(), "host": socket.gethostname()}
-    lock = Lock.take(run.lock, json.dumps(about))
+    lock = Lock.inherited(run.lock) or Lock.take(run.lock, "")
     if lock is None:
         print(f"{run.id} is running already", file=sys.stderr)  # noqa: T201
         return 1
+    lock.write(engine_text(os.getpid()))
     lock.beat()
 
     def trouble(text: str) -> None:
         """Say why the store cannot be written where that needs no room: the lock, the log."""
-        lock.write(json.dumps(about | {"trouble": text}))
+        lock.write(engine_text(os.getpid(), text))
         log(text or "the store can be written again")
 
     try:

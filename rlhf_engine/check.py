@@ -1,6 +1,7 @@
 """`python -m rlhf_engine.check SPEC.toml ...`: look at model and data, start nothing.
 
-Prints one JSON object a finding: {"level": "ok|warn|error", "stage": name, "what": text}.
+Prints one JSON object a finding: {"level": "ok|warn|error", "stage": name, "what": text}; one
+about data has "facts" too, the same in single lines, and "example", a row as the model sees it.
 """
 
 import json
@@ -8,8 +9,9 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf_engine.data import formats
 from rlhf_engine.data.errors import DataError
@@ -33,17 +35,32 @@ from rlhf_engine.waiting import device_name
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Finding = tuple[str, str]
+# More of a row than this helps nobody who looks at one.
+EXAMPLE_LENGTH = 20_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; of data also what is known of it line by line, and a rendered row."""
+
+    level: Literal["ok", "warn", "error"]
+    what: str
+    facts: tuple[str, ...] = ()
+    example: str = ""
+
+    def record(self, stage: str) -> dict[str, Any]:
+        told: dict[str, Any] = {"level": self.level, "stage": stage, "what": self.what}
+        return told | ({"facts": self.facts, "example": self.example} if self.facts else {})
 
 
 def check(spec: Spec, home: Path) -> Iterator[Finding]:
     """Findings about a spec's device, model, data and rewards; nothing is trained or written."""
-    yield "ok", f"device: {device_name(spec.device)}"
+    yield Finding("ok", f"device: {device_name(spec.device)}")
     for look in (_model, _data, _rewards):
         try:
             yield from look(spec, home)
         except (SpecError, DataError) as error:
-            yield "error", str(error)
+            yield Finding("error", str(error))
 
 
 def _later(source: str) -> bool:
@@ -53,11 +70,11 @@ def _later(source: str) -> bool:
 
 def _model(spec: Spec, home: Path) -> Iterator[Finding]:
     if _later(spec.policy):
-        yield "ok", f"policy: from {spec.policy}"
+        yield Finding("ok", f"policy: from {spec.policy}")
         return
     from transformers import AutoConfig
 
-    from rlhf_engine.model.base import resolve_source
+    from rlhf_engine.model.base import resolve_source, unloadable
 
     source = resolve_source(spec.policy, home, lambda text: print(text, file=sys.stderr))  # noqa: T201
     try:
@@ -66,13 +83,10 @@ def _model(spec: Spec, home: Path) -> Iterator[Finding]:
             revision=spec.model.revision or "main",
             trust_remote_code=spec.model.trust_remote_code,
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SpecError(
-            f"policy: {spec.policy}: {reason}; check the id (gated models need HF_TOKEN)"
-        ) from None
+    except (OSError, ValueError, ImportError) as error:
+        raise SpecError(f"policy: {unloadable(spec.policy, error)}") from None
     adapter = f" with the adapter {source.adapter}" if source.adapter else ""
-    yield "ok", f"policy: {config.model_type} at {source.base}{adapter}"
+    yield Finding("ok", f"policy: {config.model_type} at {source.base}{adapter}")
 
 
 def _data(spec: Spec, home: Path) -> Iterator[Finding]:
@@ -88,7 +102,7 @@ def _data(spec: Spec, home: Path) -> Iterator[Finding]:
 
 def _rows(spec: Spec, data: Data, read: Callable[..., Any], home: Path) -> Iterator[Finding]:
     if _later(data.path):
-        yield "ok", f"data: from {data.path}"
+        yield Finding("ok", f"data: from {data.path}")
         return
     from rlhf_engine.stages.rows import data_path
 
@@ -111,22 +125,33 @@ def _rows(spec: Spec, data: Data, read: Callable[..., Any], home: Path) -> Itera
             system=data.system,
             columns=data.columns,
         )
-        level = "warn" if report.dropped or found.truncated else "ok"
-        yield level, f"data {place} ({split}): " + "; ".join(found.lines())
+        facts = tuple(found.lines())
+        yield Finding(
+            "warn" if report.dropped or found.truncated else "ok",
+            f"data {place} ({split}): " + "; ".join(facts),
+            facts,
+            found.example[:EXAMPLE_LENGTH],
+        )
 
 
 def _tokenizer(spec: Spec, home: Path) -> "PreTrainedTokenizerBase | None":
-    """The policy's tokenizer; None where an earlier stage of the pipeline will bring it."""
+    """The policy's tokenizer; None where an earlier stage of the pipeline will bring it, and where
+    there is none: what is wrong with the policy is a finding of its own."""
     if _later(spec.policy):
         return None
     from transformers import AutoTokenizer
 
     from rlhf_engine.model.base import resolve_source
 
-    source = resolve_source(spec.policy, home, lambda _: None)
-    return AutoTokenizer.from_pretrained(
-        source.adapter or source.base, trust_remote_code=spec.model.trust_remote_code
-    )
+    try:
+        source = resolve_source(spec.policy, home, lambda _: None)
+        return AutoTokenizer.from_pretrained(
+            source.adapter or source.base,
+            revision=spec.model.revision or "main",
+            trust_remote_code=spec.model.trust_remote_code,
+        )
+    except (SpecError, OSError, ValueError, ImportError):
+        return None
 
 
 def _rewards(spec: Spec, home: Path) -> Iterator[Finding]:
@@ -137,7 +162,7 @@ def _rewards(spec: Spec, home: Path) -> Iterator[Finding]:
     for source in (spec.reward.score, *spec.reward.gold):
         if not _later(source):
             check_source(source, home)
-        yield "ok", f"reward: {source}"
+        yield Finding("ok", f"reward: {source}")
 
 
 def main() -> int:
@@ -145,9 +170,9 @@ def main() -> int:
     home, failed = home_folder(), False
     for path in sys.argv[1:]:
         spec = parse_spec(tomllib.loads(Path(path).read_text(encoding="utf-8")), Path(path).name)
-        for level, what in check(spec, home):
-            failed = failed or level == "error"
-            print(json.dumps({"level": level, "stage": spec.name, "what": what}), flush=True)  # noqa: T201
+        for finding in check(spec, home):
+            failed = failed or finding.level == "error"
+            print(json.dumps(finding.record(spec.name)), flush=True)  # noqa: T201
     return int(failed)
 
 

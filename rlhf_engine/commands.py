@@ -19,7 +19,10 @@ AT_ONCE = frozenset({"pause", "stop", "rollback"})
 
 @dataclass(frozen=True)
 class Change:
-    """A knob's new value from a step on; `source` is config, controller, schedule or command."""
+    """A knob's new value from a step on.
+
+    `source` is config, controller, guard, schedule or command.
+    """
 
     name: str
     new: float
@@ -35,8 +38,8 @@ class Desk:
     A `set` is acknowledged by `commit`, inside the transaction of the step that ran with it; if
     the engine dies before, its file is still there and is taken up again.
 
-    At each step the controller's moves come first, then what was planned in the spec, then what
-    people ask for.
+    At each step the controller's moves come first, then those of guards, then what was planned in
+    the spec, then what people ask for.
     """
 
     spec: Spec
@@ -51,6 +54,7 @@ class Desk:
     _plan: dict[int, list[Change]] = field(default_factory=dict)
     _opened: int = -1
     _moves: dict[str, float] = field(default_factory=dict)
+    _guarded: dict[str, float] = field(default_factory=dict)
     _ran: dict[str, float] = field(default_factory=dict)
     _changes: list[Change] = field(default_factory=list)
     _taken: dict[str, Command] = field(default_factory=dict)
@@ -61,8 +65,10 @@ class Desk:
         after: int,
         values: Mapping[str, float] | None,
         moves: Mapping[str, float] | None = None,
+        guarded: Mapping[str, float] | None = None,
     ) -> None:
-        """Go on after a step with the knob values that it ran with, and the controller's moves.
+        """Go on after a step with the knob values that it ran with, and the moves of controllers
+        and guards.
 
         Without values, those of the spec. A step that was committed and is done again runs with
         the changes that it had.
@@ -73,7 +79,8 @@ class Desk:
             self._changes = [Change(name, new, "config") for name, new in self.knobs.items()]
         else:
             self.knobs |= values
-        self._ran, self._moves = dict(self.knobs), dict(moves or {})
+        self._ran = dict(self.knobs)
+        self._moves, self._guarded = dict(moves or {}), dict(guarded or {})
         self._redo_until = self.store.last_step(to_redo=True)
         self._plan = {
             step: [Change(name, value, "schedule") for name, value in planned]
@@ -101,7 +108,7 @@ class Desk:
 
     def state(self) -> dict[str, dict[str, float]]:
         """What `start` needs to go on from here: nothing that people asked for since."""
-        return {"knobs": self._ran, "moves": self._moves}
+        return {"knobs": self._ran, "moves": self._moves, "guarded": self._guarded}
 
     def interrupts(self) -> bool:
         """Whether a pause, stop or rollback waits in the inbox."""
@@ -115,7 +122,8 @@ class Desk:
         if step != self._opened:
             self._opened = step
             moved = [Change(name, value, "controller") for name, value in self._moves.items()]
-            for change in (*moved, *self._plan.get(step, ())):
+            guarded = [Change(name, value, "guard") for name, value in self._guarded.items()]
+            for change in (*moved, *guarded, *self._plan.get(step, ())):
                 self._change(change)
         for path in inbox.waiting(self.folder):
             self._take(path, step)
@@ -137,7 +145,7 @@ class Desk:
 
     def _set(self, command: Command, step: int) -> None:
         # A step that was committed before a crash is redone as it was: new values come after it.
-        if command.id in self._taken or self.paused or step <= self._redo_until:
+        if command.id in self._taken or self.paused or self.is_redone(step):
             return
         try:
             knob = find_knob(type(self.spec), str(command.body.get("knob")))
@@ -200,9 +208,14 @@ class Desk:
         """Answer a command that cannot be obeyed."""
         self._acknowledge(command, "rejected", step, why)
 
-    def steer(self, moves: Mapping[str, float]) -> None:
-        """Let a controller move knobs for the next step; a person's change comes after it."""
+    def steer(self, moves: Mapping[str, float], guarded: Mapping[str, float]) -> None:
+        """Let a controller, then guards move knobs for the next step; people come after them."""
         self._moves = {name: new for name, new in moves.items() if new != self.knobs[name]}
+        self._guarded = dict(guarded)
+
+    def is_redone(self, step: int) -> bool:
+        """Whether the step was committed before and is done again after a crash."""
+        return step <= self._redo_until
 
     def commit(self, step: int) -> list[str]:
         """Write the step's knob changes and acknowledgements; inside the step's transaction."""
@@ -214,7 +227,7 @@ class Desk:
             self.store.command(command, "applied", step)
         taken = list(self._taken)
         self._changes, self._taken = [], {}
-        self._ran, self._moves = dict(self.knobs), {}
+        self._ran, self._moves, self._guarded = dict(self.knobs), {}, {}
         return taken
 
     def clear(self, taken: list[str]) -> None:

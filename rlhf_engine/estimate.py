@@ -95,8 +95,11 @@ def _learned(sources: Iterable[str], home: Path, earlier: Mapping[str, Spec]) ->
 
 def device_of(spec: Spec) -> Device:
     """The device a spec runs on, and what the engine takes there before it loads a model."""
-    if device_name(spec.device).startswith("cuda"):
-        return Device("cuda", CUDA_CONTEXT)
+    name = device_name(spec.device)
+    if name.startswith("cuda"):
+        known = torch.cuda.is_available()
+        memory = torch.cuda.get_device_properties(name).total_memory if known else 0
+        return Device("cuda", CUDA_CONTEXT, memory=memory)
     sampling = sampling_of(spec)
     dtype = DTYPES[spec.model.dtype]
     _exercise(product_dtype(dtype, torch.device("cpu")), sampling.max_new_tokens if sampling else 0)

@@ -35,7 +35,13 @@ def out_of_memory(fault: BaseException) -> bool:
     """Whether an allocation failed, on the device or on the host."""
     if isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(fault, RuntimeError) and any(phrase in str(fault) for phrase in PHRASES)
+    if not isinstance(fault, RuntimeError):
+        return False
+    # What fails because of it, such as the end of a graph's capture, is raised over it.
+    behind = None if fault.__suppress_context__ else fault.__context__
+    return any(phrase in str(fault) for phrase in PHRASES) or (
+        behind is not None and out_of_memory(behind)
+    )
 
 
 @dataclass(frozen=True)

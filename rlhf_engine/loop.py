@@ -3,11 +3,8 @@
 import gc
 import json
 import math
-import shutil
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from safetensors import SafetensorError
 
@@ -15,18 +12,17 @@ from rlhf_engine import checkpoint, questions
 from rlhf_engine.checkpoint import State
 from rlhf_engine.commands import Desk
 from rlhf_engine.fitting import Sizes
+from rlhf_engine.guards import Firing, Guards, knob_moves
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import Spec
+from rlhf_engine.output import replace_output
 from rlhf_engine.progress import Interrupted, Reporter
 from rlhf_engine.runs import checkpoints
 from rlhf_engine.runs.checkpoints import Found
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.inbox import Command
-from rlhf_engine.runs.reader import StoreReader
-from rlhf_engine.runs.sample import ASKED
 from rlhf_engine.runs.writer import Outcome, StoreWriter
 from rlhf_engine.seeding import seed_libraries
-from rlhf_engine.stages.card import write_card
 from rlhf_engine.stages.stage import Stage, StepRecord
 
 POLL_SECONDS = 0.2
@@ -53,6 +49,7 @@ class Loop:
         self._desk = desk
         self._report = report
         self._sizes = sizes
+        self._guards = Guards(spec, run.id)
         self._done = 0
         self._saved_at = 0
         self._save_due = False
@@ -89,11 +86,15 @@ class Loop:
         """Put the stage and the knobs where they were after a step."""
         if state is not None:
             self._stage.load_state(State(state.tensors, state.values["stage"]))
+        self._guards.load(state.values.get("guards", []) if state else [])
         self._done = self._saved_at = found.step
         if found.step == self._spec.begins_after:
             self._desk.start(found.step, None)
         elif state is not None:
-            self._desk.start(found.step, state.values["knobs"], state.values.get("moves"))
+            values = state.values
+            self._desk.start(
+                found.step, values["knobs"], values.get("moves"), values.get("guarded")
+            )
         else:
             self._desk.start(found.step, self._knobs_of(found.step))
 
@@ -155,14 +156,22 @@ class Loop:
             self._report.forget()
             return
         seconds = time.perf_counter() - start
-        self._commit(step, record, knobs, seconds)
-        self._desk.steer(record.next_knobs)
-        self._done = step
         last = step == self._stage.total_steps
+        ahead = {**knobs, **record.next_knobs}
+        firings = self._guards.judge(step, record.metrics, knobs, ahead, last)
+        self._commit(step, record, knobs, seconds, firings)
+        self._desk.steer(record.next_knobs, knob_moves(firings))
+        self._done = step
         self._save_due = last or step % self._spec.checkpoints.every == 0
+        self._obey(firings)
 
     def _commit(
-        self, step: int, record: StepRecord, knobs: Mapping[str, float], seconds: float
+        self,
+        step: int,
+        record: StepRecord,
+        knobs: Mapping[str, float],
+        seconds: float,
+        firings: Sequence[Firing],
     ) -> None:
         metrics = {**record.metrics, "seconds": seconds}
         strange = [name for name, value in metrics.items() if not math.isfinite(value)]
@@ -175,28 +184,63 @@ class Loop:
             if strange:
                 text = f"not a finite number: {', '.join(strange)}"
                 self._store.event(step, "warn", "metrics", text)
+            for firing in firings:
+                see = f"; see workbench samples {self._run.id} --step {step}"
+                text = firing.text + (see if record.samples else "")
+                self._store.event(step, "warn", "guard", text, firing.data)
             taken = self._desk.commit(step)
         self._desk.clear(taken)
 
-    def _roll_back(self, command: Command) -> None:
-        """Go back to an earlier step; what came after it becomes history.
+    def _obey(self, firings: Sequence[Firing]) -> None:
+        """Roll back or pause for guards; a run that was asked to stop goes on with that."""
+        for firing in firings:
+            if not firing.acts or self._desk.stop_asked:
+                continue
+            if firing.guard.action == "rollback":
+                self._roll_back_before(firing)
+                return
+            # Who resumes a run that has died in such a pause wants it to go on.
+            if firing.guard.action == "pause" and not self._desk.is_redone(self._done):
+                self._desk.paused = True
+                self._trouble = f"paused after step {self._done}: {firing.text}"
 
-        The store turns first, in one transaction; whatever is left of the later checkpoints when
-        the engine dies there is removed by its next life.
-        """
+    def _roll_back_before(self, firing: Firing) -> None:
+        """Go back to before the steps that a guard disliked, or stay there; and pause."""
+        newest = checkpoints.newest_sound(self._run.checkpoints, firing.steps[0] - 1)
+        try:
+            found, state = self._earlier(newest.step)
+            self._turn_back(found, state, " by a guard")
+            why = f"rolled back to step {found.step}: {firing.condition}; change something first"
+        except SpecError as reason:
+            why = f"not rolled back: {reason}: {firing.condition}"
+        self._desk.paused, self._trouble = True, why
+
+    def _roll_back(self, command: Command) -> None:
+        """Go back to the step that a person chose, or say why not."""
         try:
             found, state = self._earlier(command.body.get("step"))
         except SpecError as reason:
             self._desk.refuse(command, self._done, str(reason))
             return
-        who = f" by {command.client}" if command.client else ""
+        self._turn_back(found, state, f" by {command.client}" if command.client else "", command)
+
+    def _turn_back(
+        self, found: Found, state: State | None, who: str, command: Command | None = None
+    ) -> None:
+        """Go back to an earlier step; what came after it becomes history.
+
+        The store turns first, in one transaction; whatever is left of the later checkpoints when
+        the engine dies there is removed by its next life.
+        """
         with self._store.transaction():
             self._store.start_session(found.step, "rollback")
             self._store.forget_checkpoints_after(found.step)
-            self._store.command(command, "applied", found.step)
+            if command:
+                self._store.command(command, "applied", found.step)
             text = f"rolled back{who} from step {self._done} to step {found.step}"
             self._store.event(found.step, "info", "rollback", text)
-        self._desk.clear([command.id])
+        if command:
+            self._desk.clear([command.id])
         checkpoints.remove_after(self._run.checkpoints, found.step)
         if state is None and self._stage.state() is not None:
             # Gone before it is built anew: two of them may not fit.
@@ -241,7 +285,7 @@ class Loop:
     def _write_checkpoint(self, state: State) -> None:
         keep, spare = self._spec.checkpoints.keep, self._spec.begins_after
         with self._report.phase("save checkpoint"):
-            values = {"stage": state.values, **self._desk.state()}
+            values = {"stage": state.values, **self._desk.state(), "guards": self._guards.state()}
             size = checkpoint.save(self._run.checkpoints, self._done, State(state.tensors, values))
             gone = checkpoints.prune(self._run.checkpoints, keep, spare)
         self._report.forget()
@@ -274,31 +318,10 @@ class Loop:
 
     def _write_output(self) -> bool:
         """Write what other programs load; nothing before the first step."""
-        return self._done == 0 or self._written("the output", self._replace_output)
+        return self._done == 0 or self._written("the output", self._put_output)
 
-    def _replace_output(self) -> None:
-        part = self._run.path / "output.tmp"
-        shutil.rmtree(part, ignore_errors=True)
-        try:
-            facts = self._fill_output(part)
-            shutil.rmtree(self._run.output, ignore_errors=True)
-            part.rename(self._run.output)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-        for name, value in facts.items():
-            self._store.set_fact(name, value)
-
-    def _fill_output(self, folder: Path) -> dict[str, Any]:
-        folder.mkdir(mode=0o700)
-        reader = StoreReader.open(self._run.store)
-        assert reader is not None, "the engine's own store is open"
-        with self._report.phase("write output"), reader:
-            every = reader.samples(limit=10_000_000)[::-1]
-            rows = [row for row in every if row.sample.kind != ASKED]
-            facts = self._stage.finish(folder, rows)
-            write_card(folder, self._run, self._spec, self._stage.base, reader.last_step())
-        return facts
+    def _put_output(self) -> None:
+        replace_output(self._run, self._spec, self._store, self._stage, self._report)
 
     def _end(self) -> Outcome:
         if self._done < self._stage.total_steps:

@@ -17,6 +17,9 @@ RESET_HIGH_WATER = "5"
 # blocks become whole again, at no cost in time. glibc reads this when a process starts.
 TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
 
+# Where a person says how torch's CUDA allocator works, the second by its old name.
+ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+
 
 def compact_heap() -> None:
     """Start this process again, once, with a heap in which freed tensors leave room for others."""
@@ -27,8 +30,18 @@ def compact_heap() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
+def expand_segments() -> None:
+    """Let torch's CUDA allocator, once it is imported, grow what it holds instead of adding to it.
+
+    A key-value cache is a little longer at every token: the holes that it leaves behind fit no
+    longer one, so that several times its size would stay reserved.
+    """
+    if not any(name in os.environ for name in ALLOCATOR):
+        os.environ[ALLOCATOR[0]] = "expandable_segments:True"
+
+
 class PeakMemory(Protocol):
-    """Bytes at their highest since the last `reset`."""
+    """Bytes at their highest since the last `reset`; `read` waits for the work to be done."""
 
     def reset(self) -> None: ...
 
@@ -81,6 +94,8 @@ class CudaPeak:
     def read(self) -> int:
         import torch
 
+        # The work that was asked for counts once it is done.
+        torch.cuda.synchronize(self._device)
         return torch.cuda.max_memory_reserved(self._device)
 
 

@@ -64,8 +64,8 @@ class Reporter:
         try:
             yield lambda done: self._write(name, done, total, unit)
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
             self.memory[name] = max(self.memory.get(name, 0), self._peak.read())
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     @contextmanager
     def atomic(self) -> Iterator[None]:

@@ -84,6 +84,11 @@ def _prepare(spec: Spec, device: str) -> None:
     optimizer = getattr(getattr(spec, spec.stage), "optimizer", None)
     if optimizer is not None:
         check_eight_bit(optimizer, device)
+    if device.startswith("cuda"):
+        # Memory is measured from the first phase on, which torch refuses on a device that nothing
+        # has used yet; and libraries launch their kernels on the current one.
+        torch.cuda.init()
+        torch.cuda.set_device(device)
     if spec.threads:
         torch.set_num_threads(spec.threads)
     if device == "cpu":

@@ -66,7 +66,9 @@ def save_tiny(
     return folder
 
 
-def tiny_base(folder: Path, kind: str = "llama", quantization: str = "none") -> Base:
+def tiny_base(
+    folder: Path, kind: str = "llama", quantization: str = "none", device: str = "cpu"
+) -> Base:
     spec = Model.model_validate({"dtype": "fp32", "quantization": quantization})
     source = Source(str(save_tiny(folder, kind)), None)
-    return load_base(source, spec, torch.device("cpu"))
+    return load_base(source, spec, torch.device(device))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,24 +11,33 @@ os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
 
 from rich.text import Text
 from textual import events
+from textual.actions import parse
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.dom import DOMNode
+from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
+from textual.theme import Theme
+from textual.widget import Widget
 from textual.widgets import Static
 
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs, find_run
 from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.sample import printable
+from workbench.board import Board
 from workbench.keys import APP_KEYS, bindings, read_keymap
 from workbench.screens.help import HelpScreen
 from workbench.screens.home import HomeScreen
-from workbench.themes import DARK, LIGHT, THEMES
+from workbench.screens.jump import JumpScreen, targets
+from workbench.settings import SettingsError, read_settings, remember
+from workbench.signs import has_utf8, use_stand_ins
+from workbench.themes import PLAIN, THEMES, theme_for
 
 if TYPE_CHECKING:
     from workbench.screens.launch import LaunchScreen
+    from workbench.widgets.pipeline_row import PipelineRow
 
 MIN_COLUMNS, MIN_LINES = 60, 16
 FORM = "form"
@@ -68,14 +78,27 @@ class WorkbenchApp(App[None]):
         self._last_run: RunDir | None = None
         self._form: LaunchScreen | None = None
         self._clashes: set[str] = set()
-        for theme in THEMES:
+        self.board = Board()
+        choices = {"theme": tuple(theme.name for theme in THEMES.values()), "signs": ("ascii",)}
+        chosen, self._problems = read_settings(home, choices)
+        # Our own theme without colours stands for the greys that Textual would show.
+        self._no_colour = NoColor(enabled=False)
+        self._filters = [f for f in self._filters if not isinstance(f, Monochrome)]
+        self._filters.append(self._no_colour)
+        for theme in THEMES.values():
             self.register_theme(theme)
-        self.theme = DARK.name
+        self.theme = theme_for(os.environ, self.console.color_system, chosen.theme).name
+        self._drop_colours(self.current_theme)
+        if chosen.signs:
+            use_stand_ins(always=True)
 
     def get_default_screen(self) -> Screen[None]:
         return HomeScreen(self.home)
 
     def on_mount(self) -> None:
+        self.theme_changed_signal.subscribe(self, self._drop_colours, immediate=True)
+        for problem in self._problems:
+            self.tell(problem, "error")
         self._read_keymap()
         if self._open_run is not None:
             try:
@@ -103,23 +126,46 @@ class WorkbenchApp(App[None]):
         self.notify(printable(text), severity=severity, markup=False, timeout=8)  # type: ignore[arg-type]
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Our keys by their names, then the themes."""
+        """Our keys by their names, also those that a line of text takes for itself; the themes."""
+        listed = {"app.palette"}
         for bound in screen.active_bindings.values():
             binding = bound.binding
-            if binding.id and bound.enabled and binding.id != "app.palette":
+            if binding.id and bound.enabled and binding.id not in listed:
+                listed.add(binding.id)
                 label = f"{binding.description} ({self.get_key_display(binding)})"
-                node, action = bound.node, binding.action
-                yield SystemCommand(
-                    label,
-                    bound.tooltip,
-                    lambda node=node, action=action: self.call_later(self.run_action, action, node),
-                )
-        for theme, name in ((DARK, "Dark"), (LIGHT, "Light")):
+                yield self._command(label, binding, bound.node)
+        nodes: tuple[DOMNode, ...] = (screen, self)
+        for node in nodes:
+            for own in node.BINDINGS:
+                if isinstance(own, Binding) and own.id and own.id not in listed:
+                    _, name, parameters = parse(own.action)
+                    if node.check_action(name, parameters):
+                        listed.add(own.id)
+                        yield self._command(own.description, own, node)
+        for label, theme in THEMES.items():
             yield SystemCommand(
-                f"{name} theme",
-                "Colours told apart by colour-blind people",
-                lambda theme=theme: setattr(self, "theme", theme.name),
+                f"Theme: {label}", "Chosen now and remembered", partial(self.choose_theme, theme)
             )
+
+    def _command(self, label: str, binding: Binding, node: DOMNode) -> SystemCommand:
+        run = partial(self.call_later, self.run_action, binding.action, node)
+        return SystemCommand(label, binding.tooltip, run)
+
+    def choose_theme(self, theme: Theme) -> None:
+        """Wear a theme, now and at every later start."""
+        self.theme = theme.name
+        try:
+            remember(self.home, "theme", theme.name)
+        except SettingsError as error:
+            self.tell(f"the theme holds until you leave: {error}", "warning")
+
+    def _drop_colours(self, theme: Theme) -> None:
+        self._no_colour.enabled = theme.name == PLAIN.name
+
+    def get_key_display(self, binding: Binding) -> str:
+        """A key as the footer, the help and the palette show it; in words without UTF-8."""
+        shown = super().get_key_display(binding)
+        return shown if has_utf8() or shown.isascii() else binding.key
 
     def on_resize(self, event: events.Resize) -> None:
         self._guard(*event.size)
@@ -141,6 +187,18 @@ class WorkbenchApp(App[None]):
 
     def action_help(self) -> None:
         self.push_screen(HelpScreen(self.screen))
+
+    def action_jump(self) -> None:
+        """Put a letter on everything that can take the focus, and go where a person types."""
+        if not targets(self.screen):
+            self.tell("nothing here takes the focus; ? shows the keys of this screen")
+            return
+
+        def chosen(widget: Widget | None) -> None:
+            if widget is not None and widget.is_mounted:
+                widget.focus()
+
+        self.push_screen(JumpScreen(self.screen), chosen)
 
     def action_runs(self) -> None:
         """Back to the list of runs."""
@@ -184,12 +242,25 @@ class WorkbenchApp(App[None]):
         else:
             self._show_monitor(self._last_run)
 
+    def action_compare(self) -> None:
+        """Show the compared runs; what was chosen there before is kept."""
+        from workbench.screens.compare import CompareScreen
+
+        if isinstance(self.screen, CompareScreen):
+            return
+        self.action_runs()
+        self.push_screen(CompareScreen(self.home, self.board))
+        self._guard(*self.size)
+
     def open_monitor(self, run: RunDir) -> None:
         """Show a run's live monitor; a form that opens it has done its work."""
         done_with_form = self._form is not None and self.screen is self._form
         self._show_monitor(run)
         if done_with_form:
             self._drop_form()
+
+    def on_pipeline_row_opened(self, message: "PipelineRow.Opened") -> None:
+        self._show_monitor(message.run)
 
     def _show_monitor(self, run: RunDir) -> None:
         from workbench.screens.monitor import MonitorScreen

@@ -4,6 +4,7 @@ import click
 
 from workbench.commands import (
     asking,
+    comparing,
     engine,
     estimating,
     lineage,
@@ -11,12 +12,14 @@ from workbench.commands import (
     reading,
     records,
     screens,
+    serving,
     starting,
     steering,
     tail,
 )
-from workbench.commands.common import Verbs, chosen_home, home_option, tolerate_encoding
+from workbench.commands.common import Verbs, chosen_home, home_option
 from workbench.demo import demo
+from workbench.signs import use_stand_ins
 
 
 @click.group(
@@ -33,14 +36,14 @@ def main(ctx: click.Context) -> None:
     RUN is a run's id, its beginning, its name, or `last`. Exit codes: 0 done, 1 failed, 2 usage
     or invalid spec, 3 run not found.
     """
-    tolerate_encoding()
+    use_stand_ins()
     if ctx.invoked_subcommand is None:
         screens.open_screens(chosen_home(ctx))
 
 
 for verb in (
     *(demo, starting.run, starting.presets, engine.check, estimating.estimate),
-    *(reading.ls, reading.show, screens.attach, tail.tail),
+    *(reading.ls, reading.show, comparing.compare, screens.attach, serving.serve, tail.tail),
     *(records.metrics, records.samples, records.knobs, records.commands, records.events),
     *(steering.set_, steering.pause, steering.resume, steering.checkpoint, steering.stop),
     *(asking.sample, asking.measure),

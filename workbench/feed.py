@@ -67,6 +67,15 @@ class Snapshot:
     def last(self) -> StepRow | None:
         return self.steps[-1] if self.steps else None
 
+    def is_history(self, event: EventRow) -> bool:
+        """Whether a later session went on from before the event."""
+        return any(
+            later.id > event.session
+            and later.resumed_from_step is not None
+            and later.resumed_from_step < event.step
+            for later in self.sessions
+        )
+
     def acknowledged(self, command_id: str) -> CommandRow | None:
         """What the run answered to a command."""
         return next((row for row in self.commands if row.id == command_id), None)

@@ -1,142 +1,24 @@
-"""The launch form without its screen: fields of a spec, what was typed, and whether it can run."""
+"""The launch form without its screen: what was typed over a preset, and whether it can run."""
 
+import os
 import shlex
-from collections.abc import Container, Iterator
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-import tomlkit
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic.fields import FieldInfo
+import platformdirs
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.job.presets import Preset, load_preset, parse_value
-from rlhf_engine.job.section import Section
+from rlhf_engine.job.presets import Preset, load_preset, preset_files
 from rlhf_engine.job.spec import RunSpec
 from rlhf_engine.runs.directory import RunNotFound
+from rlhf_engine.runs.launch import absolute_sources
+from rlhf_engine.runs.sample import printable
 from workbench.commands.starting import ready_preset
+from workbench.form_fields import FormField, form_fields
 
 NAME = "--name"
-# The stage decides which fields there are; the name is asked for beside the Launch button; a
-# fork is made from a run.
-NOT_IN_FORM = ("stage", "name", "fork")
-
-
-@dataclass(frozen=True)
-class FormField:
-    """One field of a spec as a person edits it; `choices` is empty unless it is one of a few."""
-
-    path: tuple[str, ...]
-    help: str
-    unit: str
-    bounds: str
-    knob: str
-    choices: tuple[str, ...]
-    is_switch: bool
-    is_text: bool
-
-    @property
-    def key(self) -> str:
-        return ".".join(self.path)
-
-    @property
-    def group(self) -> str:
-        return ".".join(self.path[:-1])
-
-    @property
-    def label(self) -> str:
-        return self.path[-1]
-
-    def show(self, value: Any) -> str:
-        """A value of the spec as the text of its editor."""
-        if value is None:
-            return ""
-        if isinstance(value, str):
-            plain = self.is_text and value.isprintable() and value == value.strip()
-            return value if plain and value and not value.startswith('"') else _quoted(value)
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return _toml(value)
-
-    def override(self, text: str) -> str:
-        """What to write behind `=` so that an override gives the value that `text` means."""
-        text = text.strip()
-        if not self.is_text or parse_value(text) in (None, text):
-            return text
-        quoted = text.startswith('"') and isinstance(parse_value(text), str)
-        return text if quoted else _quoted(text)
-
-    def value(self, text: str) -> Any:
-        """The value that `text` means, before the spec has judged it."""
-        return parse_value(self.override(text))
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Section):
-        return _toml(value.model_dump())
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_quoted(k)} = {_toml(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return _quoted(value) if isinstance(value, str) else repr(value)
-
-
-def _quoted(text: str) -> str:
-    """A TOML string on one line with every control character written out."""
-    string = tomlkit.string(text).as_string()
-    return "".join(c if c.isprintable() else _escaped(c) for c in string)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-@cache
-def form_fields(model: type[Section], path: tuple[str, ...] = ()) -> list[FormField]:
-    """Every field that a person can edit, what all runs share last.
-
-    Of each table the plain fields come first, then the tables inside it.
-    """
-    plain, nested = [], []
-    shared: Container[str] = () if path else RunSpec.model_fields
-    for name, info in sorted(model.model_fields.items(), key=lambda item: item[0] in shared):
-        kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            nested += form_fields(kind, (*path, name))
-        elif path or name not in NOT_IN_FORM:
-            plain.append(_form_field((*path, name), info))
-    return plain + nested
-
-
-def _form_field(path: tuple[str, ...], info: FieldInfo) -> FormField:
-    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    kind = info.annotation
-    options = get_args(kind) if get_origin(kind) is Literal else ()
-    return FormField(
-        path=path,
-        help=" ".join((info.description or "").split()),
-        unit=str(extra.get("unit", "")),
-        bounds=_bounds(info),
-        knob=str(extra.get("knob", "")),
-        choices=tuple(map(str, options)),
-        is_switch=kind is bool,
-        is_text=bool(options) or kind in (str, str | None),
-    )
-
-
-def _bounds(info: FieldInfo) -> str:
-    """The bounds in words, such as `0 to 10` or `more than 0`."""
-    found = {type(bound): bound for bound in info.metadata}
-    low, above = found.get(Ge), found.get(Gt)
-    high, below = found.get(Le), found.get(Lt)
-    if low and high:
-        return f"{low.ge:g} to {high.le:g}"
-    words = [f"at least {low.ge:g}"] if low else [f"more than {above.gt:g}"] if above else []
-    words += [f"at most {high.le:g}"] if high else [f"less than {below.lt:g}"] if below else []
-    return ", ".join(words)
 
 
 @dataclass(frozen=True)
@@ -167,17 +49,18 @@ class Verdict:
 
 @dataclass
 class Form:
-    """A preset (a name or a file) and what a person typed over it."""
+    """A preset (a name, of a home's own too, or a file) and what a person typed over it."""
 
     source: str
     base: Preset
+    home: Path
     name: str = ""
     typed: dict[tuple[int, str], str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, source: str) -> "Form":
+    def open(cls, source: str, home: Path) -> "Form":
         """Raises SpecError if the preset cannot be read."""
-        return cls(source, load_preset(source))
+        return cls(source, load_preset(source, home=home), home)
 
     @property
     def default_name(self) -> str:
@@ -229,32 +112,74 @@ class Form:
     def is_touched(self) -> bool:
         return bool(self.typed or self.title)
 
-    def command(self) -> str:
-        """The command line that starts the same runs from a shell."""
-        words = ["workbench", "run", self.source]
+    def command(self, preset: Preset | None = None) -> str:
+        """The command line that starts the same runs from any shell of this machine.
+
+        A `preset` that reads relative paths is started from the folder that they are seen from.
+        """
+        is_file = self.source not in preset_files(self.home)
+        source = str(Path(self.source).expanduser().resolve()) if is_file else self.source
+        words = ["workbench", "run", source]
+        if not _is_usual(self.home):
+            words += ["--home", str(self.home)]
         if self.title:
             words += [NAME, self.title]
         for change in self.changes():
             words += ["--set", change.override]
-        return shlex.join(words)
+        is_relative = preset and any(absolute_sources(spec) != spec for spec in preset.stages)
+        folder = ["cd", shlex.quote(os.getcwd()), "&&", ""] if is_relative else []
+        return " ".join(folder) + shlex.join(words)
 
-    def check(self, home: Path) -> Verdict:
+    def check(self) -> Verdict:
         """Ask the spec whether this can be launched."""
         problems: dict[tuple[int, str], str] = {}
         for stage in {stage for stage, _ in self.typed}:
-            try:
-                load_preset(self.source, [change.override for change in self.changes(stage)])
-            except SpecError as error:
-                problems |= {(stage, key): line for key, line in _lines(error, self.base.source)}
+            problems |= self._problems_of(stage)
         changes = () if problems else tuple(change.override for change in self.changes())
         try:
-            preset = ready_preset(home, self.source, changes, self.title)
+            preset = ready_preset(self.home, self.source, changes, self.title)
         except SpecError as error:
             _, is_name, wrong = str(error).partition(": name: ")
             problems[0, NAME if is_name else ""] = wrong or str(error)
         except RunNotFound as error:
             problems[0, ""] = str(error)
         return Verdict(None if problems else preset, problems)
+
+    def problem_with(self, stage: int, item: FormField, text: str) -> str | None:
+        """What would be wrong with a field if this were typed into it."""
+        trial = replace(self, typed={**self.typed, (stage, item.key): text})
+        return problem_of(trial._problems_of(stage), stage, item)
+
+    def _problems_of(self, stage: int) -> dict[tuple[int, str], str]:
+        """What is wrong with what was typed into one stage: its writing, else its meaning."""
+        changes = self.changes(stage)
+        faults = {
+            (stage, change.field.key): fault
+            for change in changes
+            if (fault := change.field.fault(change.after))
+        }
+        if faults:
+            return faults
+        try:
+            load_preset(self.source, [change.override for change in changes], self.home)
+        except SpecError as error:
+            return {(stage, key): line for key, line in _lines(error, self.base.source)}
+        return {}
+
+
+def problem_of(problems: dict[tuple[int, str], str], stage: int, item: FormField) -> str | None:
+    """The problem of a field or of something inside it, such as one entry of a list."""
+    for (where, key), line in problems.items():
+        if where == stage and (key == item.key or key.startswith(f"{item.key}.")):
+            inner = key.removeprefix(item.key).removeprefix(".")
+            return printable(f"{inner}: {line}" if inner else line)
+    return None
+
+
+def _is_usual(home: Path) -> bool:
+    """Whether any shell of this person finds the home without being told."""
+    usual = Path(platformdirs.user_data_dir("rlhf-workbench"))
+    return "WORKBENCH_HOME" not in os.environ and home == usual.resolve()
 
 
 def _get(spec: RunSpec, path: tuple[str, ...]) -> Any:

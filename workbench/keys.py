@@ -44,7 +44,10 @@ APP_KEYS = (
     Key("app.new", "2", "new", "New run", "Launch a preset; what you typed is kept", show=False),
     Key("app.monitor", "3", "monitor", "Monitor", "The monitor opened last", show=False),
     Key("app.samples", "4", "samples", "Samples", "The samples of the run opened last", show=False),
+    Key("app.compare", "5", "compare", "Compare", "The runs that are compared", show=False),
+    Key("app.jump", "ctrl+o", "jump", "Jump", "A letter on every pane: type it to go there", False),
     Key("app.leave", "q", "leave", "Leave", "Leave the screens; engines go on"),
+    Key("app.quit", "ctrl+q", "leave", "Leave now", "Leave from wherever you are", show=False),
     Key("app.suspend", "ctrl+z", "suspend_process", "Suspend", "To the shell; `fg` returns", False),
     Key("app.palette", "ctrl+p", "command_palette", "palette", "Find a command by its name", False),
 )
@@ -53,9 +56,11 @@ OPEN_KEY = Key("runs.open", "enter", "screen.open", "Open", "Open the run's moni
 RUNS_KEYS = (
     Key("runs.new", "n", "app.new", "New", "Launch a preset"),
     Key("runs.resume", "r", "resume", "Resume", "Go on with a run that is paused or has ended"),
-    Key("runs.duplicate", "d", "duplicate", "Copy", "A new run from this run's spec"),
+    Key("runs.duplicate", "d", "duplicate", "Copy", "A new run from this run's spec", False),
+    Key("runs.mark", "space", "mark", "Mark", "Put the run into the comparison, or take it out"),
+    Key("runs.compare", "c", "compare", "Compare", "Compare the marked runs", show=False),
     Key("runs.stop", "x", "stop", "Stop", "Save a checkpoint and end the run; asks first"),
-    Key("runs.delete", "D", "delete", "Delete", "Delete a run that has ended; asks for its name"),
+    Key("runs.delete", "D", "delete", "Delete", "Delete an ended run; asks for its name", False),
     Key(
         "runs.filter",
         "slash",
@@ -63,7 +68,7 @@ RUNS_KEYS = (
         "Filter",
         "Show some runs: words, kind:ppo, -state:lost, kl>8, score<=1",
     ),
-    Key("runs.clear", "escape", "clear", "Show all", "Drop the filter", show=False),
+    Key("runs.clear", "escape", "clear", "Show all", "Drop the filter; then the marks", show=False),
 )
 
 LIST_KEYS = (
@@ -75,26 +80,48 @@ CONFIRM_KEYS = (
     Key("confirm.no", "n,escape", "no", "No", "Leave everything as it is"),
 )
 HELP_KEYS = (Key("help.close", "escape,q,question_mark", "close", "Close", "Close the help"),)
+JUMP_KEYS = (Key("jump.leave", "escape,ctrl+o", "leave", "Stay", "Leave jump mode, stay here"),)
 
 
 def tables() -> dict[str, tuple[Key, ...]]:
     """Every table by the name of its screen."""
+    from workbench.screens.compare import COMPARE_KEYS
+    from workbench.screens.edit_value import EDIT_KEYS
+    from workbench.screens.fork import FORK_KEYS
     from workbench.screens.launch import LAUNCH_KEYS
-    from workbench.screens.monitor import MONITOR_KEYS
+    from workbench.screens.monitor_keys import MONITOR_KEYS
+    from workbench.screens.name_preset import NAME_KEYS
+    from workbench.screens.pick import PICK_KEYS
+    from workbench.screens.rollback import ROLLBACK_KEYS
     from workbench.screens.samples import SAMPLES_KEYS
+    from workbench.widgets.field_table import FIELD_KEYS
+    from workbench.widgets.form import CHOICE_KEYS
+    from workbench.widgets.form_parts import STAGE_ROW_KEYS
     from workbench.widgets.knob_panel import PANEL_KEYS
+    from workbench.widgets.lane_table import LANE_KEYS
+    from workbench.widgets.numbers import NUMBERS_KEYS
+    from workbench.widgets.pipeline_row import PIPELINE_KEYS
     from workbench.widgets.text_page import PAGE_KEYS
 
     return {
         "Everywhere": APP_KEYS,
         "Runs": (OPEN_KEY, *RUNS_KEYS),
         "New run": tuple(LAUNCH_KEYS),
+        "Form": (*STAGE_ROW_KEYS, *CHOICE_KEYS),
+        "Editing a list or table": EDIT_KEYS,
+        "Saving a preset": NAME_KEYS,
         "Lists": LIST_KEYS,
         "Monitor": tuple(MONITOR_KEYS),
         "Knobs": PANEL_KEYS,
+        "Table of figures": NUMBERS_KEYS,
+        "Roll back": ROLLBACK_KEYS,
+        "Fork": FORK_KEYS,
         "Samples": SAMPLES_KEYS,
+        "Compare": (*COMPARE_KEYS, *LANE_KEYS, *FIELD_KEYS),
+        "Choosing": PICK_KEYS,
+        "Row of a pipeline": PIPELINE_KEYS,
         "Pages of text": PAGE_KEYS,
-        "Questions": (*CONFIRM_KEYS, *HELP_KEYS),
+        "Questions": (*CONFIRM_KEYS, *HELP_KEYS, *JUMP_KEYS),
     }
 
 
@@ -106,7 +133,7 @@ def read_keymap(path: Path) -> tuple[dict[str, str], list[str]]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return {}, [f"{path}: cannot be read: {error}"]
+        return {}, [f"{path}: cannot be read: {error}; the keys stay as they were"]
     known = {key.id for keys in tables().values() for key in keys}
     keymap, problems = {}, []
     for name, value in _flat(table):
@@ -115,7 +142,10 @@ def read_keymap(path: Path) -> tuple[dict[str, str], list[str]]:
         elif not isinstance(value, str) or not value.strip():
             problems.append(f'{path}: {name}: write keys as text, for example "s" or "s,ctrl+s"')
         elif wrong := [key for key in value.split(",") if not _exists(key.strip())]:
-            problems.append(f"{path}: {name}: no key is called {wrong[0].strip()!r}")
+            problems.append(
+                f"{path}: {name}: no key is called {wrong[0].strip()!r}; write for example "
+                '"s", "ctrl+s", "space", "slash" or "pagedown"'
+            )
         else:
             keymap[name] = ",".join(key.strip() for key in value.split(","))
     return keymap, problems

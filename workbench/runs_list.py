@@ -1,16 +1,16 @@
 """The list of runs as the home screen shows it: read in a thread, cheap when nothing changed."""
 
-import operator
+import math
+import os
 import re
 import sqlite3
 import time
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlhf_engine.runs.directory import RunDir, all_runs
-from rlhf_engine.runs.lock import is_held
+from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.reader import StepRow, StoreReader
 from rlhf_engine.runs.state import RunState, run_state
 from workbench.commands.follow import key_figures
@@ -30,6 +30,7 @@ class RunRow:
     created: float
     state: RunState
     launch: str = ""
+    reads: tuple[str, ...] = ()
     kl: float | None = None
     score: float | None = None
     figures: str = ""
@@ -48,71 +49,109 @@ class RunRow:
 class _Facts:
     """What never changes of a run: read once."""
 
+    run: RunDir
     stage: str
     device: str
     created: float
     order: int
+    reads: tuple[str, ...]
+    watched: tuple[str, str]
 
 
-Stamp = tuple[tuple[int, int], ...]
+Stamp = tuple[int, ...]
 
 
 @dataclass
 class RunsList:
-    """Reads the runs of a home; a run that has ended is read again only when its files change."""
+    """Reads the runs of a home; one that has ended is read again only when its files change."""
 
     home: Path
+    unread: int = 0
     _facts: dict[str, _Facts] = field(default_factory=dict)
     _rows: dict[str, tuple[Stamp, RunRow]] = field(default_factory=dict)
+    _order: list[tuple[str, str]] = field(default_factory=list)
 
-    def read(self) -> list[RunRow]:
-        """Every run, the newest launch first, the runs of one launch in their order."""
-        runs = list(all_runs(self.home))
-        known = {run.id for run in runs}
-        for gone in set(self._rows) - known:
-            self._rows.pop(gone), self._facts.pop(gone)
-        launches: list[list[RunDir]] = []
-        for run in runs:
-            if launches and _belongs(launches[-1], run):
-                launches[-1].append(run)
-            else:
-                launches.append([run])
-        rows = []
-        for launch in launches:
-            launch.sort(key=lambda run: self._fact(run).order)
-            label = _prefix(launch[0]) if len(launch) > 1 else ""
-            rows += [self._row(run, label and f"{launch[0].id[:15]}-{label}") for run in launch]
+    def read(self, seconds: float = math.inf) -> list[RunRow]:
+        """Every run, the newest launch first, the runs of one launch in their order.
+
+        Runs that were never read are left for the next call once `seconds` have passed; `unread`
+        says how many.
+        """
+        self._find()
+        end = time.monotonic() + seconds
+        rows: list[RunRow] = []
+        self.unread = 0
+        for run_id, launch in self._order:
+            if run_id not in self._rows and rows and time.monotonic() > end:
+                self.unread += 1
+            elif row := self._row(self._facts[run_id], launch):
+                rows.append(row)
         return rows
 
-    def _fact(self, run: RunDir) -> _Facts:
-        if run.id not in self._facts:
-            self._facts[run.id] = _read_facts(run)
-        return self._facts[run.id]
+    def _find(self) -> None:
+        """Learn of runs that are new or gone, and put all in order."""
+        found = _ids(self.home)
+        if found == self._facts.keys():
+            return
+        for gone in self._facts.keys() - found:
+            self._facts.pop(gone)
+            self._rows.pop(gone, None)
+        for run_id in found - self._facts.keys():
+            run = RunDir(self.home / "runs" / run_id)
+            # A folder is a run once its spec is written.
+            if run.spec_file.is_file():
+                self._facts[run_id] = _read_facts(run)
+        self._order = list(_in_order(list(self._facts.values())))
 
-    def _row(self, run: RunDir, launch: str) -> RunRow:
-        stamp = _stamp(run)
-        known = self._rows.get(run.id)
+    def _row(self, facts: _Facts, launch: str) -> RunRow | None:
+        stamp = stamp_of(facts.watched)
+        known = self._rows.get(facts.run.id)
         if known and known[0] == stamp and known[1].launch == launch:
             settled = known[1].state.ended or known[1].state.word == UNREADABLE
-            if settled and not is_held(run.lock):
+            if settled:
                 return known[1]
-        row = _read_row(run, self._fact(run), launch)
-        self._rows[run.id] = (stamp, row)
+        if not facts.run.spec_file.is_file():  # it is being deleted
+            return None
+        row = _read_row(facts, launch)
+        self._rows[facts.run.id] = (stamp, row)
         return row
+
+
+def _ids(home: Path) -> set[str]:
+    try:
+        with os.scandir(home / "runs") as entries:
+            return {entry.name for entry in entries if re.match(r"\d{8}-\d{6}-", entry.name)}
+    except FileNotFoundError:
+        return set()
+
+
+def _in_order(facts: list[_Facts]) -> Iterator[tuple[str, str]]:
+    """Ids, the newest launch first, each with its launch's name if that has several runs."""
+    launches: list[list[_Facts]] = []
+    for one in sorted(facts, key=lambda one: one.run.id, reverse=True):
+        if launches and _belongs(launches[-1], one):
+            launches[-1].append(one)
+        else:
+            launches.append([one])
+    for launch in launches:
+        launch.sort(key=lambda one: one.order)
+        label = _prefix(launch[0].run) if len(launch) > 1 else ""
+        for one in launch:
+            yield one.run.id, label and f"{launch[0].run.id[:15]}-{label}"
 
 
 def _prefix(run: RunDir) -> str:
     return run.id[16:].rpartition("-")[0]
 
 
-def _belongs(launch: list[RunDir], run: RunDir) -> bool:
+def _belongs(launch: list[_Facts], one: _Facts) -> bool:
     """Whether a run came from the same pipeline: same prefix, same moment, a name of its own."""
     later = launch[-1]
     return (
-        bool(_prefix(run))
-        and _prefix(later) == _prefix(run)
-        and abs(_created(later) - _created(run)) <= 1
-        and all(run.id[16:] != other.id[16:] for other in launch)
+        bool(_prefix(one.run))
+        and _prefix(later.run) == _prefix(one.run)
+        and abs(later.created - one.created) <= 1
+        and all(one.run.id[16:] != other.run.id[16:] for other in launch)
     )
 
 
@@ -123,44 +162,51 @@ def _created(run: RunDir) -> float:
         return 0.0
 
 
-def _stamp(run: RunDir) -> Stamp:
-    """Size and time of the files that change when the engine writes."""
+def watched(run: RunDir) -> tuple[str, str]:
+    """The files that tell that an engine has been at a run: its lock and its store."""
+    return str(run.lock), str(run.store)
+
+
+def stamp_of(paths: Iterable[str]) -> Stamp:
+    """When these files were written; costs next to nothing."""
     found = []
-    for path in (run.store, run.store.with_name("run.db-wal"), run.log):
+    for path in paths:
         try:
-            stat = path.stat()
+            found.append(os.stat(path).st_mtime_ns)
         except OSError:
-            found.append((0, 0))
-        else:
-            # A reader leaves an empty log beside the store.
-            found.append((stat.st_mtime_ns, stat.st_size) if stat.st_size else (0, 0))
+            found.append(0)
     return tuple(found)
 
 
 def _read_facts(run: RunDir) -> _Facts:
-    created = _created(run)
+    created, paths = _created(run), watched(run)
     try:
         order = run.spec_file.stat().st_mtime_ns
-        table = tomllib.loads(run.spec_file.read_text(encoding="utf-8"))
+        text = run.spec_file.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
     except (OSError, ValueError):
-        return _Facts("", "", created, 0)
-    return _Facts(str(table.get("stage", "")), str(table.get("device", "")), created, order)
+        return _Facts(run, "", "", created, 0, (), paths)
+    reads = tuple(dict.fromkeys(re.findall(r'"run:([^"]+)"', text)))
+    stage, device = str(table.get("stage", "")), str(table.get("device", ""))
+    return _Facts(run, stage, device, created, order, reads, paths)
 
 
-def _read_row(run: RunDir, facts: _Facts, launch: str) -> RunRow:
+def _read_row(facts: _Facts, launch: str) -> RunRow:
+    run, device = facts.run, ""
     try:
         state = run_state(run)
-        last, now = _last(run, state)
+        last, now, device = _last(run, state)
     except (sqlite3.Error, OSError, ValueError) as error:
         state, last, now = RunState(UNREADABLE, str(error)), None, str(error)
     metrics = last.metrics if last else {}
     return RunRow(
         run=run,
         stage=facts.stage,
-        device=facts.device,
+        device=device or facts.device,
         created=facts.created,
         state=state,
         launch=launch,
+        reads=facts.reads,
         kl=metrics.get("kl"),
         score=metrics.get("score"),
         figures=clip(key_figures(last, between=" · "), 200),
@@ -168,83 +214,13 @@ def _read_row(run: RunDir, facts: _Facts, launch: str) -> RunRow:
     )
 
 
-def _last(run: RunDir, state: RunState) -> tuple[StepRow | None, str]:
+def _last(run: RunDir, state: RunState) -> tuple[StepRow | None, str, str]:
+    """The last step, what the run does or why it ended, and the device that it ran on."""
     reader = StoreReader.open(run.store)
     if reader is None:
-        return None, state.detail
+        return None, state.detail, ""
     with reader:
-        progress = reader.progress()
+        progress, device = reader.progress(), reader.facts().get("device", "")
         busy = state.word == "running" and progress is not None
-        return reader.last_step(), progress_text(progress) if busy and progress else state.detail
-
-
-class FilterError(ValueError):
-    """A filter says something that cannot be; the message says what can."""
-
-
-Test = Callable[[RunRow], bool]
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-    "=": operator.eq,
-}
-_NUMBERS: dict[str, Callable[[RunRow], float | None]] = {
-    "kl": lambda row: row.kl,
-    "score": lambda row: row.score,
-    "step": lambda row: row.state.step,
-}
-_WORDS: dict[str, Callable[[RunRow], str]] = {
-    "kind": lambda row: row.stage,
-    "stage": lambda row: row.stage,
-    "state": lambda row: row.state.word,
-    "name": lambda row: row.name,
-    "device": lambda row: row.device,
-}
-
-
-def parse_filter(text: str) -> Callable[[Iterable[RunRow]], list[RunRow]]:
-    """What a filter keeps: `kind:ppo kl>8 -state:lost word`; all parts must hold.
-
-    `-` before a part turns it round. Raises FilterError with what can be written instead.
-    """
-    tests = [_part(part) for part in text.split()]
-    return lambda rows: [row for row in rows if all(test(row) for test in tests)]
-
-
-def _part(part: str) -> Test:
-    negated, bare = part.startswith("-") and len(part) > 1, part.removeprefix("-") or part
-    test = _test(bare)
-    return (lambda row: not test(row)) if negated else test
-
-
-def _test(part: str) -> Test:
-    if found := re.fullmatch(r"(\w+)(<=|>=|<|>|=)(.*)", part):
-        return _comparison(*found.groups())
-    name, colon, wanted = part.lower().partition(":")
-    if colon and name not in _WORDS:
-        raise FilterError(f"{name}: is not known; known: {', '.join(f'{w}:' for w in _WORDS)}")
-    if colon:
-        return lambda row: wanted in _WORDS[name](row).lower()
-    return lambda row: any(part.lower() in text.lower() for text in _texts(row))
-
-
-def _texts(row: RunRow) -> tuple[str, ...]:
-    return (row.id, row.stage, row.state.word, row.device)
-
-
-def _comparison(name: str, sign: str, wanted: str) -> Test:
-    number = _NUMBERS.get(name.lower())
-    if number is None:
-        raise FilterError(f"{name} is no figure of the list; known: {', '.join(_NUMBERS)}")
-    try:
-        limit = float(wanted)
-    except ValueError:
-        raise FilterError(f"{name}{sign} needs a number, for example {name}{sign}8") from None
-
-    def test(row: RunRow) -> bool:
-        value = number(row)
-        return value is not None and _COMPARE[sign](value, limit)
-
-    return test
+        now = progress_text(progress) if busy and progress else state.detail
+        return reader.last_step(), now, device

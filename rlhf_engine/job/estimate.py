@@ -7,7 +7,15 @@ the data itself takes is not known here; rows and their tokens are small beside 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rlhf_engine.job.footprint import BYTES, FP32, Block, Device, Footprint, Shape
+from rlhf_engine.job.footprint import (
+    BYTES,
+    FP32,
+    STATIC_SHARE,
+    Block,
+    Device,
+    Footprint,
+    Shape,
+)
 from rlhf_engine.job.sections import Sampling
 from rlhf_engine.job.spec import (
     CollectSpec,
@@ -63,11 +71,9 @@ def estimate(spec: Spec, shape: Shape, device: Device) -> Estimate:
         case DpoSpec():
             phases = _dpo(spec, run)
         case CollectSpec():
-            count = spec.collect.prompts_per_step * spec.collect.drafts
-            phases = _answering(run, count, spec.collect.sampling, kl=False)
+            phases = _answering(run, spec.collect.sampling, kl=False)
         case EvaluateSpec():
-            count = spec.evaluate.prompts_per_step * spec.evaluate.responses
-            phases = _answering(run, count, spec.evaluate.sampling, kl=True)
+            phases = _answering(run, spec.evaluate.sampling, kl=True)
     return Estimate((run.load(), *phases))
 
 
@@ -83,7 +89,7 @@ def _ppo(spec: PpoSpec, run: "_Run") -> tuple[Phase, ...]:
         update = largest(update, run.training(conversations, logit_rows=conversations.tokens))
     judged = run.judging(Block(min(ppo.micro_batch_size, ppo.batch_size), longest))
     return (
-        run.phase("generate", run.generating(ppo.batch_size, ppo.sampling)),
+        run.phase("generate", run.generating()),
         run.phase("judge", judged),
         run.phase("measure", run.measuring(block, rows)),
         run.phase("update", update),
@@ -100,21 +106,19 @@ def _dpo(spec: DpoSpec, run: "_Run") -> tuple[Phase, ...]:
     size = min(dpo.batches.micro_batch_size, dpo.sample_prompts)
     block = Block(size, spec.data.max_prompt_tokens + dpo.sampling.max_new_tokens)
     return (
-        run.phase("generate", run.generating(dpo.sample_prompts, dpo.sampling)),
+        run.phase("generate", run.generating()),
         run.phase("measure", run.measuring(block, size * dpo.sampling.max_new_tokens)),
         train,
     )
 
 
-def _answering(run: "_Run", count: int, sampling: Sampling, *, kl: bool) -> tuple[Phase, ...]:
-    """`count` answers a step, then their scores and, with `kl`, their distance."""
-    size = min(sampling.batch_size, count)
-    block = Block(size, run.spec.data.max_prompt_tokens + sampling.max_new_tokens)
+def _answering(run: "_Run", sampling: Sampling, *, kl: bool) -> tuple[Phase, ...]:
+    """A step's answers, then their scores and, with `kl`, their distance."""
+    block = run.sampled
     scored = run.judging(block)
     if kl:
-        scored = largest(scored, run.measuring(block, size * sampling.max_new_tokens))
-    generated = run.generating(count, sampling)
-    return run.phase("generate", generated), run.phase("score", scored)
+        scored = largest(scored, run.measuring(block, block.sequences * sampling.max_new_tokens))
+    return run.phase("generate", run.generating()), run.phase("score", scored)
 
 
 def largest(*moments: Parts) -> Parts:
@@ -145,24 +149,49 @@ class _Run:
         parts = {"process": device.process, "base": kept, "model files": reading}
         return Phase("load model", {part: size for part, size in parts.items() if size})
 
-    def generating(self, answers: int, sampling: Sampling) -> Parts:
+    def generating(self) -> Parts:
         """Sampling: the copy is merged, then prompts fill the cache, then tokens extend it."""
-        rows = min(sampling.batch_size, answers)
-        prompt = Block(rows, self.spec.data.max_prompt_tokens)
-        whole = Block(rows, prompt.length + sampling.max_new_tokens)
-        weight = 0 if self._merged else self.footprint.weight_in_passing
-        most = largest(
-            {"merging": self.footprint.merging if self._merged else 0},
-            {
-                "KV cache": self.footprint.kv_cache(prompt),
-                "activations": self.footprint.forward(prompt) + weight,
-            },
-            {
-                "KV cache": self.footprint.kv_cache(whole),
-                "decoding": self.footprint.decoding(whole) + weight,
-            },
-        )
+        whole = self.sampled
+        prompt = Block(whole.sequences, self.spec.data.max_prompt_tokens)
+        merging = {"merging": self.footprint.merging if self._merged else 0}
+        reading = {"activations": self.footprint.forward(prompt) + self._weight_sampled}
+        if self._buffers:
+            most = largest(merging, reading)
+        else:
+            reading["KV cache"] = self.footprint.kv_cache(prompt)
+            most = largest(merging, reading, self._decoding(self.footprint.kv_cache(whole)))
         return {"merged copy": self.footprint.merged_copy if self._merged else 0, **most}
+
+    @property
+    def sampled(self) -> Block:
+        """The responses that are sampled together, with their prompts."""
+        sampling, answers = sampling_of(self.spec), answers_of(self.spec)
+        assert sampling is not None, f"{self.spec.stage} samples nothing"
+        length = self.spec.data.max_prompt_tokens + sampling.max_new_tokens
+        return Block(min(sampling.batch_size, answers), length)
+
+    def _decoding(self, cache: int) -> Parts:
+        """What the last token finds: a cache of so many bytes, and what it is drawn from."""
+        drawing = self.footprint.decoding(self.sampled) + self._weight_sampled
+        return {"KV cache": cache, "decoding": drawing}
+
+    @property
+    def _weight_sampled(self) -> int:
+        return 0 if self._merged else self.footprint.weight_in_passing
+
+    @property
+    def _buffers(self) -> int:
+        """The key-value buffers that a GPU keeps between rollouts (see rollout/choice.py), 0
+        where it keeps none. Models that cannot use them are taken for such that can."""
+        sampling, device = sampling_of(self.spec), self.footprint.device
+        quantization = self.spec.model.quantization
+        if device.kind == "cpu" or sampling is None or quantization == "int8":
+            return 0
+        needed = self.footprint.kv_buffers(self.sampled)
+        if sampling.backend != "auto" or not device.memory:
+            return needed if sampling.backend in ("auto", "static") else 0
+        free = device.memory - sum(self._owned().values())
+        return needed if needed <= STATIC_SHARE * free else 0
 
     def judging(self, block: Block) -> Parts:
         """A learned reward's forward pass; rules take nothing worth counting."""
@@ -235,8 +264,17 @@ class _Run:
         )
 
     def _standing(self) -> Parts:
-        """What every phase finds in place. On a GPU the merged copy stays where it was made."""
+        """What every phase finds in place. On a GPU the merged copy stays where it was made, and
+        with fixed buffers also what their captured graphs compute in."""
         kept = self._merged and self.footprint.device.kind == "cuda"
+        return {
+            **self._owned(),
+            "merged copy": self.footprint.merged_copy if kept else 0,
+            **(self._decoding(self._buffers) if self._buffers else {}),
+        }
+
+    def _owned(self) -> Parts:
+        """What the run has before its first step."""
         section = getattr(self.spec, self.spec.stage)
         moments = self.footprint.optimizer(self.trained, section.optimizer) if self.trained else 0
         return {
@@ -244,8 +282,21 @@ class _Run:
             "base": self.footprint.base,
             "adapters": (self.trained + self._frozen) * FP32,
             "optimizer": moments,
-            "merged copy": self.footprint.merged_copy if kept else 0,
         }
+
+
+def answers_of(spec: Spec) -> int:
+    """Responses that a stage samples in a step."""
+    match spec:
+        case PpoSpec():
+            return spec.ppo.batch_size
+        case DpoSpec():
+            return spec.dpo.sample_prompts
+        case CollectSpec():
+            return spec.collect.prompts_per_step * spec.collect.drafts
+        case EvaluateSpec():
+            return spec.evaluate.prompts_per_step * spec.evaluate.responses
+    return 0
 
 
 def sampling_of(spec: Spec) -> Sampling | None:

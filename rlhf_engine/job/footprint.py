@@ -14,6 +14,11 @@ LOGIT_ROWS = 128
 # for 256 values of an 8-bit moment.
 NF4_BLOCK, NF4_NESTED_BLOCK = 64, 256
 EIGHT_BIT_BLOCK = 256
+# The share of a GPU's free memory that fixed key-value buffers may keep, since the update, which
+# comes later, needs the rest; and the columns they grow by, so that few prompt lengths mean new
+# ones.
+STATIC_SHARE = 0.25
+COLUMNS = 64
 # Holes between living blocks of glibc's heap, as a share of what a training pass saves: with the
 # engine's tunables 0.2 to 0.6 were measured (glibc 2.36, a Llama of 10 M parameters at 256 to
 # 2048 tokens a micro-batch, SmolLM2-135M). Blocks from 32 MiB on come from the kernel and leave
@@ -71,11 +76,12 @@ class Shape:
 class Device:
     """Where a run computes; `process` are the bytes it takes there before it does anything:
     interpreter and libraries on the CPU, the context on a GPU. `widens` says that weights in
-    bf16 are multiplied in fp32 there."""
+    bf16 are multiplied in fp32 there. `memory` is all that a GPU has; 0 where nobody knows."""
 
     kind: Literal["cpu", "cuda"]
     process: int
     widens: bool = False
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,11 @@ class Footprint:
     def kv_cache(self, block: Block) -> int:
         """Keys and values of every layer; one tensor more while it grows by a token."""
         return (2 * self.shape.layers + 1) * block.tokens * self.shape.keys * self.wide
+
+    def kv_buffers(self, block: Block) -> int:
+        """The same at a fixed length, in whole steps of columns."""
+        columns = -(-block.length // COLUMNS) * COLUMNS
+        return 2 * self.shape.layers * block.sequences * columns * self.shape.keys * self.wide
 
     def decoding(self, block: Block) -> int:
         """What a step of decoding takes beside the cache: keys and values once for each head

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlhf_engine.job.errors import SpecError, nearest, spec_error
+from rlhf_engine.job.guards import check_guards
 from rlhf_engine.job.knobs import check_changes, knobs_of
 from rlhf_engine.job.section import Section, sections_in
 from rlhf_engine.job.spec import SPEC, STAGES, RunSpec, Spec
@@ -40,17 +41,25 @@ def preset_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "presets"
 
 
-def preset_files() -> dict[str, Path]:
-    """Every shipped preset by its name."""
-    return {path.stem: path for path in sorted(preset_folder().glob("*.toml"))}
+def own_presets(home: Path) -> dict[str, Path]:
+    """The presets that a person has saved in a home, by their names."""
+    return {path.stem: path for path in sorted((home / "presets").glob("*.toml"))}
 
 
-def load_preset(name: str, overrides: list[str] | None = None) -> Preset:
+def preset_files(home: Path | None = None) -> dict[str, Path]:
+    """Every shipped preset by its name and, with a home, those saved there; of two of one name
+    the person's own counts."""
+    shipped = {path.stem: path for path in sorted(preset_folder().glob("*.toml"))}
+    return shipped | (own_presets(home) if home else {})
+
+
+def load_preset(name: str, overrides: list[str] | None = None, home: Path | None = None) -> Preset:
     """Read a preset by its name or path, apply `a.b=c` overrides, and validate it.
 
-    Raises SpecError naming the file, the key and the nearest key that exists.
+    Names are the shipped ones and those of a home. Raises SpecError naming the file, the key and
+    the nearest key that exists.
     """
-    path = _find(name)
+    path = _find(name, home)
     try:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
@@ -72,8 +81,8 @@ def load_preset(name: str, overrides: list[str] | None = None) -> Preset:
     return Preset(str(table.get("name", path.stem)), about, source, specs)
 
 
-def _find(name: str) -> Path:
-    known = preset_files()
+def _find(name: str, home: Path | None) -> Path:
+    known = preset_files(home)
     if name in known:
         return known[name]
     path = Path(name).expanduser()
@@ -106,6 +115,7 @@ def parse_spec(table: Table, source: str) -> Spec:
     try:
         spec = SPEC.validate_python(table)
         check_changes(spec)
+        check_guards(spec)
     except ValidationError as error:
         model = STAGES.get(str(table.get("stage")))
         keys = _keys(model) if model else {}

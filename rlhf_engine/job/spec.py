@@ -17,6 +17,14 @@ from rlhf_engine.job.sections import (
     PlannedChange,
     Sampling,
 )
+from rlhf_engine.job.watch import (
+    AnswersHealth,
+    DpoHealth,
+    Guard,
+    LearningHealth,
+    PpoHealth,
+    RewardHealth,
+)
 
 
 class RunSpec(Section):
@@ -47,6 +55,14 @@ class RunSpec(Section):
         return self.fork.step if self.fork else 0
 
 
+class TrainedSpec(RunSpec):
+    """What every run says that trains something."""
+
+    guards: list[Guard] = []
+    """Rules on figures, for example `[{metric = "kl", above = 2, times = "kl_target", action =
+    "scale", knob = "kl_coef", factor = 1.5}]`: they advise, or act by themselves."""
+
+
 class Sft(Section):
     """Supervised fine-tuning on the assistant's tokens."""
 
@@ -54,13 +70,14 @@ class Sft(Section):
     optimizer: Optimizer = Optimizer()
 
 
-class SftSpec(RunSpec):
+class SftSpec(TrainedSpec):
     """Supervised fine-tuning of a LoRA adapter on conversations."""
 
     stage: Literal["sft"]
     data: Data
     lora: Lora = Lora()
     sft: Sft = Sft()
+    health: LearningHealth = LearningHealth()
 
 
 class Collect(Section):
@@ -87,6 +104,7 @@ class CollectSpec(RunSpec):
     data: Data
     reward: Judge
     collect: Collect = Collect()
+    health: AnswersHealth = AnswersHealth()
 
 
 class Reward(Section):
@@ -98,13 +116,14 @@ class Reward(Section):
     optimizer: Optimizer = Optimizer(lr=1e-4)
 
 
-class RewardSpec(RunSpec):
+class RewardSpec(TrainedSpec):
     """A reward model: LoRA adapter and scalar head, from preference pairs."""
 
     stage: Literal["reward"]
     data: Data
     lora: Lora = Lora()
     reward: Reward = Reward()
+    health: RewardHealth = RewardHealth()
 
 
 class KLControl(Section):
@@ -201,7 +220,7 @@ class Ppo(Section):
         return self
 
 
-class PpoSpec(RunSpec):
+class PpoSpec(TrainedSpec):
     """PPO of a policy against a score, held near its reference by a KL penalty."""
 
     stage: Literal["ppo"]
@@ -209,6 +228,7 @@ class PpoSpec(RunSpec):
     reward: Judge
     lora: Lora = Lora()
     ppo: Ppo = Ppo()
+    health: PpoHealth = PpoHealth()
 
 
 class Dpo(Section):
@@ -230,13 +250,14 @@ class Dpo(Section):
     optimizer: Optimizer = Optimizer(lr=2e-5)
 
 
-class DpoSpec(RunSpec):
+class DpoSpec(TrainedSpec):
     """Direct alignment of a policy on preference pairs, near the reference that it starts from."""
 
     stage: Literal["dpo"]
     data: Data
     lora: Lora = Lora()
     dpo: Dpo = Dpo()
+    health: DpoHealth = DpoHealth()
 
 
 class Evaluate(Section):
@@ -262,6 +283,7 @@ class EvaluateSpec(RunSpec):
     data: Data
     reward: Judge
     evaluate: Evaluate = Evaluate()
+    health: AnswersHealth = AnswersHealth()
 
 
 Spec = SftSpec | CollectSpec | RewardSpec | PpoSpec | DpoSpec | EvaluateSpec

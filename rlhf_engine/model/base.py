@@ -1,6 +1,7 @@
 """Loading the one base model: where it comes from, its number format, its tokenizer."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,10 +92,7 @@ def load_base(source: Source, spec: Model, device: torch.device) -> Base:
         )
         tokenizer = AutoTokenizer.from_pretrained(source.adapter or source.base, **options)
     except (OSError, ValueError, ImportError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise SpecError(
-            f"model {source.base}: {first}; check the id or path (gated models need HF_TOKEN)"
-        ) from None
+        raise unloadable(source.base, error) from None
     _refuse_unknown_heads(source.base, config)
     model.requires_grad_(False)
     model.eval()
@@ -103,6 +101,19 @@ def load_base(source: Source, spec: Model, device: torch.device) -> Base:
     keep_quantized_gradients(model)
     eos_ids = _eos_ids(model, tokenizer)
     return Base(source.base, model, tokenizer, eos_ids, _pad_id(tokenizer, eos_ids))
+
+
+def unloadable(name: str, error: Exception) -> SpecError:
+    """What to tell a person whose model the hub or the folder does not give, and what to do."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if re.search(r"offline|connect|resolve host|timed? ?out", first, re.IGNORECASE):
+        advice = (
+            "the hub cannot be reached and the model is not in its cache: connect, unset "
+            "HF_HUB_OFFLINE, or give a model folder or builtin:smollm2-135m"
+        )
+    else:
+        advice = "check the id or path (gated models need HF_TOKEN)"
+    return SpecError(f"model {name}: {first}; {advice}")
 
 
 def _quantization(spec: Model, products: torch.dtype) -> BitsAndBytesConfig | None:

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.footprint import Shape
 from rlhf_engine.job.sections import Lora, Model
-from rlhf_engine.model.base import DTYPES, Base
+from rlhf_engine.model.base import DTYPES, Base, unloadable
 from rlhf_engine.model.roles import Roles
 
 # What is passed through a model without storage: several sequences, since a single one takes other
@@ -56,10 +55,7 @@ def read_shape(name: str, spec: Model, adapters: Adapters) -> Shape:
         with torch.device("meta"):
             model = _hollow(config, spec)
     except (OSError, ValueError, ImportError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise SpecError(
-            f"model {name}: {first}; check the id or path (gated models need HF_TOKEN)"
-        ) from None
+        raise unloadable(name, error) from None
     text = config.get_text_config()
     hidden, heads = int(text.hidden_size), int(text.num_attention_heads)
     inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)

@@ -27,10 +27,12 @@ SHRINK_AT = 0.75
 class CachedRollout:
     """Left-padded batches of similar length, sampled in fp32, finished rows dropped."""
 
-    def __init__(self, roles: Roles, batch_size: int, merge: bool) -> None:
+    def __init__(
+        self, roles: Roles, batch_size: int, merge: bool, merged: MergedCopy | None = None
+    ) -> None:
         self._roles = roles
         self.batch_size = batch_size
-        self._weights = MergedCopy(roles) if merge else roles
+        self._weights = (merged or MergedCopy(roles)) if merge else roles
 
     @torch.inference_mode()
     def sample(

@@ -7,7 +7,9 @@ import transformers
 from torch import Tensor
 
 from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.footprint import STATIC_SHARE
 from rlhf_engine.job.sections import Sampling
+from rlhf_engine.model.merged import MergedCopy
 from rlhf_engine.model.roles import Role, Roles
 from rlhf_engine.rollout.backend import Progress, Response, RolloutBackend
 from rlhf_engine.rollout.cached import CachedRollout
@@ -15,8 +17,6 @@ from rlhf_engine.rollout.static import StaticRollout
 
 # Rotary embeddings whose frequencies do not depend on the length of what was read.
 FIXED_ROPE = ("default", "linear", "llama3", "yarn")
-# The share of free memory that buffers may keep: the update, which comes later, needs the rest.
-STATIC_SHARE = 0.25
 
 
 def make_backend(roles: Roles, sampling: Sampling) -> RolloutBackend:
@@ -73,8 +73,10 @@ class StaticWhereItFits:
     def __init__(self, roles: Roles, batch_size: int, merge: bool) -> None:
         self.batch_size = batch_size
         self._device = roles.device
-        self._static = StaticRollout(roles, batch_size, merge)
-        self._cached = CachedRollout(roles, batch_size, merge)
+        # One copy for both: on a GPU each keeps its own for good.
+        merged = MergedCopy(roles) if merge else None
+        self._static = StaticRollout(roles, batch_size, merge, merged)
+        self._cached = CachedRollout(roles, batch_size, merge, merged)
 
     def sample(
         self,
@@ -86,9 +88,10 @@ class StaticWhereItFits:
     ) -> list[Response]:
         self._static.batch_size = self._cached.batch_size = self.batch_size
         more = self._static.bytes_to_add(prompts, noise)
-        fits = more <= STATIC_SHARE * _free_bytes(self._device)
-        backend = self._static if fits else self._cached
-        return backend.sample(role, prompts, noise, temperature, progress)
+        if more <= STATIC_SHARE * _free_bytes(self._device):
+            return self._static.sample(role, prompts, noise, temperature, progress)
+        self._static.release()
+        return self._cached.sample(role, prompts, noise, temperature, progress)
 
 
 def _free_bytes(device: torch.device) -> int:

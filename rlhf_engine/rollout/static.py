@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from rlhf_engine.data.batches import pad_left, position_ids
+from rlhf_engine.job.footprint import COLUMNS
 from rlhf_engine.model.merged import MergedCopy
 from rlhf_engine.model.roles import Role, Roles
 from rlhf_engine.rollout.backend import (
@@ -28,8 +29,6 @@ from rlhf_engine.rollout.backend import (
 )
 from rlhf_engine.rollout.graphs import StepGraphs
 
-# Buffers grow by so many columns, so that few prompt lengths mean new graphs.
-COLUMNS = 64
 # Tokens between two looks at which rows have ended.
 LOOK_EVERY = 8
 
@@ -43,10 +42,12 @@ class StaticRollout:
     weights that a graph reads are trained, or merged, in place.
     """
 
-    def __init__(self, roles: Roles, batch_size: int, merge: bool) -> None:
+    def __init__(
+        self, roles: Roles, batch_size: int, merge: bool, merged: MergedCopy | None = None
+    ) -> None:
         self._roles = roles
         self.batch_size = batch_size
-        self._weights = MergedCopy(roles) if merge else roles
+        self._weights = (merged or MergedCopy(roles)) if merge else roles
         self._buffers: _Buffers | None = None
 
     @torch.inference_mode()
@@ -83,10 +84,15 @@ class StaticRollout:
 
     def bytes_to_add(self, prompts: Sequence[list[int]], noise: Tensor) -> int:
         """What the key-value buffers for these prompts take beyond those that are there."""
-        shape = self.shape(prompts, noise)
-        if self._buffers is not None and self._buffers.shape == shape:
-            return 0
+        held = self._buffers.shape if self._buffers is not None else (0, 0, 0)
+        return self._key_bytes(self.shape(prompts, noise)) - self._key_bytes(held)
+
+    def _key_bytes(self, shape: Shape) -> int:
         return sum(2 * keys.nbytes for keys in _Keys(self._roles, shape, "meta").keys)
+
+    def release(self) -> None:
+        """Let go of the buffers and their graphs."""
+        self._buffers = None
 
     def _fitting(self, shape: Shape) -> "_Buffers":
         if self._buffers is None or self._buffers.shape != shape:

@@ -66,6 +66,10 @@ class RunDir:
         return self.path / "engine.log"
 
     @property
+    def pipeline_file(self) -> Path:
+        return self.path / "pipeline.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -3,17 +3,16 @@
 import os
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.presets import Preset, link_stages, parse_spec
-from rlhf_engine.job.spec import CollectSpec, EvaluateSpec, PpoSpec, Spec
+from rlhf_engine.job.spec import SPEC, CollectSpec, EvaluateSpec, PpoSpec, Spec
 from rlhf_engine.runs.directory import RunDir, create_run, find_run
-from rlhf_engine.runs.lock import is_held
-
-START_SECONDS = 30.0
+from rlhf_engine.runs.lock import HANDED_OVER, Lock, engine_text
+from rlhf_engine.runs.pipeline import write_pipeline
 
 
 def launch(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
@@ -36,6 +35,8 @@ def create(home: Path, preset: Preset, name: str | None = None) -> list[RunDir]:
         run = create_run(home, link_stages(named, ids))
         ids[spec.name] = run.id
         runs.append(run)
+    if preset.is_pipeline:
+        write_pipeline({spec.name: run for spec, run in zip(preset.stages, runs, strict=True)})
     return runs
 
 
@@ -55,12 +56,12 @@ def _title(preset: Preset, spec: Spec, name: str | None) -> str:
 def start_engine(run: RunDir) -> None:
     """Start a run's engine in a session of its own, so that no terminal ends it.
 
-    A run that is resumed has its lock again on return: its state is no longer that of before.
-    Raises SpecError if it runs already.
+    The run's lock is taken here and handed over: from this moment on the run is alive until its
+    engine ends, however long that takes to start. Raises SpecError if it runs already.
     """
-    if is_held(run.lock):
+    lock = Lock.take(run.lock, "{}")
+    if lock is None:
         raise SpecError(f"{run.id} is running already")
-    resumed = run.store.exists()
     log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         engine = subprocess.Popen(
@@ -70,14 +71,13 @@ def start_engine(run: RunDir) -> None:
             stderr=log,
             cwd=run.path,
             start_new_session=True,
+            pass_fds=[lock.descriptor],
+            env={**os.environ, HANDED_OVER: str(lock.descriptor)},
         )
+        lock.write(engine_text(engine.pid))
     finally:
         os.close(log)
-    end = time.monotonic() + START_SECONDS
-    while resumed and engine.poll() is None and not is_held(run.lock):
-        if time.monotonic() > end:
-            raise SpecError(f"{run.id}: the engine does not start; see {run.log}")
-        time.sleep(0.02)
+        lock.release()
 
 
 def resolve(home: Path, spec: Spec, name: str) -> Spec:
@@ -92,8 +92,18 @@ def resolve(home: Path, spec: Spec, name: str) -> Spec:
             return f"run:{find_run(home, source.removeprefix('run:')).id}"
         return _absolute(source)
 
-    table = spec.model_dump()
-    table |= {"name": name, "policy": found(spec.policy)}
+    # What was valid stays valid: only the name is new.
+    return parse_spec(_with_sources(spec, found) | {"name": name}, "--name")
+
+
+def absolute_sources(spec: Spec) -> Spec:
+    """The spec with the local paths that it reads from made absolute."""
+    return SPEC.validate_python(_with_sources(spec, _absolute))
+
+
+def _with_sources(spec: Spec, found: Callable[[str], str]) -> dict[str, Any]:
+    """The spec's table with everything that it reads from as `found` says it."""
+    table = spec.model_dump() | {"policy": found(spec.policy)}
     read = [table["data"], *([table["ppo"]["ptx"]["data"]] if isinstance(spec, PpoSpec) else [])]
     for data in read:
         data |= {name: found(data[name]) for name in ("path", "eval_path") if data[name]}
@@ -103,8 +113,7 @@ def resolve(home: Path, spec: Spec, name: str) -> Spec:
         judge["gold"] = [found(source) for source in spec.reward.gold]
     if isinstance(spec, EvaluateSpec):
         table["evaluate"]["against"] = [found(path) for path in spec.evaluate.against]
-    # What was valid stays valid: only the name is new.
-    return parse_spec(table, "--name")
+    return table
 
 
 def _absolute(source: str) -> str:

@@ -23,8 +23,9 @@ OF_THE_STATE = {
     "eight_bit": "the saved moments have that precision",
     "fork": "it says where this run comes from",
 }
-# Changes that a replay must bring along; controllers move their knobs again by themselves.
-ASKED = ("command", "schedule")
+# Changes that a replay must bring along. Controllers move their knobs again by themselves; so could
+# guards, were it not for what only people did: checkpoints, and steps that were taken back.
+BROUGHT = ("command", "schedule", "guard")
 NAME_LENGTH = 61
 
 
@@ -54,18 +55,23 @@ def fork(
 
 
 def replay(original: RunDir, name: str | None = None) -> RunDir:
-    """Start a run that does what another did: the same spec, its changes at the same steps."""
+    """Start a run that does what another did: the same spec, its changes at the same steps.
+
+    Its guards only advise until what they turn is no longer among these steps.
+    """
     spec = original.spec()
     reader = StoreReader.open(original.store)
     changes, done = [], 0
     if reader is not None:
         with reader:
-            rows = [row for row in reader.knobs() if row.source in ASKED]
+            rows = [row for row in reader.knobs() if row.source in BROUGHT]
             last = reader.last_step()
         changes = [{"step": row.step, "knob": row.name, "value": row.new} for row in rows]
         done = last.step if last else 0
     ahead = [change.model_dump() for change in spec.changes if change.step > done]
     table = spec.model_dump() | {"changes": [*changes, *ahead]}
+    for guard in table.get("guards", []):
+        guard["act_after"] = max(guard["act_after"], done - 1)
     table["name"] = name or _named(spec.name, "replay")
     start = _checkpoint(original, spec.fork.step)[1] if spec.fork else None
     return _start(parse_spec(table, "--name"), original.home, start)
@@ -101,7 +107,7 @@ def _checkpoint(run: RunDir, step: int | None) -> tuple[int, Path]:
 
 def _put_knobs(table: Table, spec: Spec, values: dict[str, Any]) -> None:
     """Write into a spec's table the knobs that the step after a checkpoint would run with."""
-    now = values["knobs"] | values.get("moves", {})
+    now = values["knobs"] | values.get("moves", {}) | values.get("guarded", {})
     for name, knob in knobs_of(type(spec)).items():
         section = table
         for part in knob.path[:-1]:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ HEARTBEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
 # The file always has this size: what it says can be replaced on a disk that is full.
 TEXT_BYTES = 4096
+# Names the descriptor of a lock that a process holds from its first moment.
+HANDED_OVER = "WORKBENCH_LOCK"
 
 
 class Lock:
@@ -42,6 +45,27 @@ class Lock:
         lock = cls(descriptor, path)
         lock.write(text)
         return lock
+
+    @classmethod
+    def inherited(cls, path: Path) -> Self | None:
+        """The lock on `path` that the process that started this one took for it, if it did."""
+        given = os.environ.pop(HANDED_OVER, "")
+        if not given.isdecimal():
+            return None
+        descriptor = int(given)
+        try:
+            same = os.path.samestat(os.fstat(descriptor), path.stat())
+        except OSError:
+            return None
+        if not same:
+            return None
+        os.set_inheritable(descriptor, False)
+        return cls(descriptor, path)
+
+    @property
+    def descriptor(self) -> int:
+        """The open file whose last copy, in whichever process, frees the lock when it closes."""
+        return self._descriptor
 
     def write(self, text: str) -> None:
         """Replace what `owner` reads."""
@@ -77,6 +101,12 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def engine_text(pid: int, trouble: str = "") -> str:
+    """What an engine's lock says: whose it is, and why it cannot write its store if it cannot."""
+    about = {"pid": pid, "host": socket.gethostname()}
+    return json.dumps(about | {"trouble": trouble} if trouble else about)
 
 
 def owner(path: Path) -> str:

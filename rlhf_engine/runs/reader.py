@@ -3,15 +3,13 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from rlhf_engine.job.metrics import CLOCKED
 from rlhf_engine.runs.sample import Sample
 from rlhf_engine.runs.schema import LIVE, SHOWN, STANDING
-
-# Endings of the names of what a clock measures.
-CLOCKED = ("seconds", "per_second")
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,8 @@ class KnobRow:
 
 @dataclass(frozen=True)
 class EventRow:
+    """Something that happened; `data` is what a program needs of it, empty for most."""
+
     seq: int
     session: int
     step: int
@@ -110,6 +110,7 @@ class EventRow:
     level: str
     kind: str
     text: str
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ class StoreReader:
 
     def events(self, after: int = 0) -> list[EventRow]:
         rows = self._db.execute("SELECT * FROM events WHERE seq > ? ORDER BY seq", (after,))
-        return [EventRow(*row) for row in rows]
+        return [_event(row) for row in rows]
 
     def checkpoints(self) -> list[CheckpointRow]:
         rows = self._db.execute("SELECT * FROM checkpoints ORDER BY step, session")
@@ -254,6 +255,12 @@ def _step(row: Sequence[Any]) -> StepRow:
 
 def _sample(row: Sequence[Any]) -> SampleRow:
     return SampleRow(row[0], row[1], row[2], Sample.from_row(row[3:]))
+
+
+def _event(row: Sequence[Any]) -> EventRow:
+    # A store that no engine has opened since events carry data lacks the last column.
+    seq, session, step, at, level, kind, text, data = (*row, "{}")[:8]
+    return EventRow(seq, session, step, at, level, kind, text, json.loads(data))
 
 
 def _command(row: Sequence[Any]) -> CommandRow:

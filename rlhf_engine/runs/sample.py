@@ -87,14 +87,21 @@ def _array(code: str, blob: bytes) -> list[Any]:
     return list(values)
 
 
-# Text of models and data must never drive a terminal: C0, C1 and the marks that reorder a line
-# become visible signs; newline and tab stay.
+# Text of models and data must never drive a terminal: C0, C1 and the marks that reorder, hide or
+# break a line become visible signs; newline and tab stay. So do U+200C and U+200D, which Persian
+# and Indic scripts and joined emoji are written with.
 _VISIBLE = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
 _VISIBLE |= {127: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
-_VISIBLE |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F], 0x25CC)
+_REORDERING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_INVISIBLE = (0x00AD, 0x180E, 0x200B, *range(0x2060, 0x2065), *range(0x206A, 0x2070), 0xFEFF)
+_BREAKING = (0x2028, 0x2029)
+_VISIBLE |= dict.fromkeys([*_REORDERING, *_INVISIBLE], 0x25CC)
+_VISIBLE |= dict.fromkeys(_BREAKING, 0x21B5)
+# Tags spell ASCII that nobody sees.
+_VISIBLE |= dict.fromkeys(range(0xE0000, 0xE0080), 0x25CC)
 _VISIBLE |= dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 
 
 def printable(text: str) -> str:
-    """The text with control, escape and reordering characters replaced by visible signs."""
+    """The text with control, escape, reordering and hidden characters as visible signs."""
     return text.translate(_VISIBLE)

@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS knobs (
     old REAL, new REAL, source TEXT, command_id TEXT);
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY, session INTEGER, step INTEGER, time REAL,
-    level TEXT, kind TEXT, text TEXT);
+    level TEXT, kind TEXT, text TEXT, data TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS checkpoints (
     step INTEGER, session INTEGER, path TEXT, time REAL, bytes INTEGER,
     PRIMARY KEY (step, session));
@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS progress (
 
 # What stores of earlier versions lack.
 ADDED = {
+    "events": {"data": "TEXT NOT NULL DEFAULT '{}'"},
     "sessions": {"began": "TEXT NOT NULL DEFAULT ''"},
     "steps": {"memory": "TEXT NOT NULL DEFAULT '{}'"},
 }

@@ -8,7 +8,7 @@ from rlhf_engine.runs.lock import SILENT_SECONDS, is_held, silent_for, trouble
 from rlhf_engine.runs.reader import StoreReader
 
 ENDED = ("done", "failed", "stopped", "cancelled", "lost")
-# An engine that was just started has not taken its lock yet.
+# A launch makes all runs of a pipeline before it starts their engines.
 STARTING_SECONDS = 15.0
 
 
@@ -55,17 +55,16 @@ def run_state(run: RunDir) -> RunState:
         return RunState(progress.status, progress.text or progress.phase, step, total)
     if session and session.outcome:
         return RunState(session.outcome, session.error or "", step, total)
-    if _young(run) and session is None:
-        return RunState("starting", "the engine is starting", step, total)
     return RunState("lost", f"the engine ended at step {step} without a word", step, total)
 
 
 def _without_store(run: RunDir, alive: bool) -> RunState:
-    if alive or _young(run):
+    if alive or _just_made(run):
         return RunState("starting", "the engine is starting")
     return RunState("lost", "the engine never started; see its log")
 
 
-def _young(run: RunDir) -> bool:
-    newest = max(path.stat().st_mtime for path in (run.spec_file, run.log) if path.exists())
-    return time.time() - newest < STARTING_SECONDS
+def _just_made(run: RunDir) -> bool:
+    """Whether whoever makes the run may still be about to start its engine."""
+    age = time.time() - run.spec_file.stat().st_mtime
+    return not run.log.exists() and age < STARTING_SECONDS

@@ -199,10 +199,19 @@ class StoreWriter:
             *(self.session, step, time.time(), name, old, new, source, command),
         )
 
-    def event(self, step: int, level: Level, kind: str, text: str) -> None:
+    def event(
+        self,
+        step: int,
+        level: Level,
+        kind: str,
+        text: str,
+        data: Mapping[str, Any] = NOTHING,
+    ) -> None:
+        """Record what happened; `data` is kept as JSON for programs."""
         self._put(
-            "INSERT INTO events (session, step, time, level, kind, text) VALUES (?,?,?,?,?,?)",
-            *(self.session, step, time.time(), level, kind, text),
+            "INSERT INTO events (session, step, time, level, kind, text, data)"
+            " VALUES (?,?,?,?,?,?,?)",
+            *(self.session, step, time.time(), level, kind, text, json.dumps(dict(data))),
         )
 
     def checkpoint(self, step: int, path: str, size: int) -> None:

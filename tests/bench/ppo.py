@@ -6,8 +6,6 @@ rounds, and our share of the peer's.
 """
 
 import json
-import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,21 +15,14 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf_engine.job.presets import load_preset
 from rlhf_engine.model.builtin import builtin_model
-from rlhf_engine.runs.directory import create_run
-from rlhf_engine.runs.reader import StoreReader
+from tests.bench.common import MIB, TOPICS, Failed, medians, run_ours, run_peer
 
-TOPICS = """
-cats, the sea, an old train, winter, a good soup, maths, my neighbour, the moon, football,
-a long walk, music, trees, the news, a small town, bread, a storm
-"""
 # A token that the model never says, so that every response has its full length.
 NEVER = "<file_sep>"
 NEW_TOKENS = 32
 STEPS = 3
 ROUNDS = 2
-MIB = 2**20
 
 
 def prepare(folder: Path) -> None:
@@ -49,36 +40,22 @@ def prepare(folder: Path) -> None:
 
 def ours(folder: Path, value: str, dtype: str) -> dict[str, float]:
     """One run of our engine: medians of the steps after the first, and its peaks by phase."""
-    preset = load_preset(
-        str(Path(__file__).with_name("ppo.toml")),
-        [
-            f"policy={folder / 'model'}",
-            f"data.path={folder / 'prompts.jsonl'}",
-            f"ppo.value={value}",
-            f"model.dtype={dtype}",
-            f"ppo.steps={STEPS}",
-        ],
-    )
-    run = create_run(folder, preset.stages[0])
-    with run.log.open("w") as log:
-        command = [sys.executable, "-m", "rlhf_engine", str(run.path)]
-        done = subprocess.run(command, stdout=log, stderr=log, check=False)
-    if done.returncode:
-        sys.exit(run.log.read_text())
-    reader = StoreReader.open(run.store)
-    assert reader is not None
-    with reader:
-        steps, facts = reader.steps(), reader.facts()
-    assert all(row.metrics["response_tokens"] == NEW_TOKENS for row in steps)
+    settings = {
+        "policy": folder / "model",
+        "data.path": folder / "prompts.jsonl",
+        "ppo.value": value,
+        "model.dtype": dtype,
+        "ppo.steps": STEPS,
+    }
+    overrides = [f"{name}={setting}" for name, setting in settings.items()]
+    found = run_ours(folder, Path(__file__).with_name("ppo.toml"), overrides)
+    assert all(row.metrics["response_tokens"] == NEW_TOKENS for row in found.steps)
     # What is resident while prompts are tokenised: libraries, base, adapters.
-    loaded = json.loads(facts["setup_memory"])["tokenize"] / MIB
-    peak = max(max(row.memory.values()) for row in steps) / MIB
+    loaded = found.setup["tokenize"] / MIB
+    peak = max(max(row.memory.values()) for row in found.steps) / MIB
     return {
-        "seconds_per_step": statistics.median(row.metrics["seconds"] for row in steps[1:]),
-        **{
-            f"seconds_{name}": statistics.median(row.phases[name] for row in steps[1:])
-            for name in steps[0].phases
-        },
+        "seconds_per_step": found.seconds(),
+        **{f"seconds_{name}": seconds for name, seconds in found.phases().items()},
         "loaded_mib": loaded,
         "peak_mib": peak,
         "added_mib": peak - loaded,
@@ -87,18 +64,10 @@ def ours(folder: Path, value: str, dtype: str) -> dict[str, float]:
 
 def peers(folder: Path, python: Path, dtype: str) -> dict[str, float]:
     """One run of TRL in its own environment."""
-    script = Path(__file__).with_name("trl_ppo.py")
-    arguments = [folder / "model", folder / "prompts.jsonl", STEPS, dtype]
-    command = [str(python), str(script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = run_peer(
+        python, [folder / "model", folder / "prompts.jsonl", STEPS, dtype]
+    )
     return found
-
-
-def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
 
 
 def main() -> None:
@@ -115,7 +84,10 @@ def main() -> None:
             found: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
             for _ in range(ROUNDS):
                 for arm, measure in arms.items():
-                    found[arm].append(measure())
+                    try:
+                        found[arm].append(measure())
+                    except Failed as reason:
+                        sys.exit(reason.output)
                     print(json.dumps({"arm": arm} | found[arm][-1]), file=sys.stderr, flush=True)
             table = {arm: medians(rounds) for arm, rounds in found.items()}
             for arm in ("separate", "shared"):

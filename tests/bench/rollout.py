@@ -24,7 +24,7 @@ from rlhf_engine.model.base import Base, Source, load_base
 from rlhf_engine.model.builtin import builtin_model
 from rlhf_engine.model.roles import Roles
 from rlhf_engine.rollout import RolloutBackend, backend, cached, continuous
-from tests.bench.ppo import TOPICS
+from tests.bench.common import TOPICS
 
 ROWS = 32
 LONGEST = 96

@@ -54,10 +54,10 @@ def test_ctrl_c_leaves_without_a_traceback_and_the_run_goes_on(home: Path) -> No
     assert err.strip() == b""
 
 
-def test_a_terminal_without_utf_8_gets_question_marks(home: Path) -> None:
+def test_a_terminal_without_utf_8_gets_signs_that_it_has(home: Path) -> None:
     run = finished_run(home)
     environ = os.environ | {"PYTHONIOENCODING": "latin-1"}
     done = subprocess.run(
         [*WORKBENCH, "metrics", run.id], capture_output=True, text=True, env=environ, check=True
     )
-    assert done.stdout.splitlines()[2].split()[2] == "?"
+    assert done.stdout.splitlines()[2].split()[2] == "-"

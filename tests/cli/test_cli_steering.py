@@ -137,17 +137,6 @@ def test_resume_starts_the_engine_of_a_stopped_run_again(
     assert "goes on from step 3" in result.stderr
 
 
-def test_resume_says_where_to_look_when_no_engine_comes(
-    home: Path, workbench: Workbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = finished_run(home, "failed")
-    monkeypatch.setattr("rlhf_engine.runs.launch.start_engine", lambda run: None)
-    monkeypatch.setattr("workbench.commands.steering.STARTING_SECONDS", 0.1)
-    result = workbench("resume", run.id)
-    assert result.exit_code == 1
-    assert str(run.log) in result.stderr
-
-
 def test_rollback_prints_the_step_or_the_refusal(home: Path, workbench: Workbench) -> None:
     run = make_run(home)
     with FakeEngine(run):

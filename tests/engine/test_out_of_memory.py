@@ -46,13 +46,34 @@ def squeeze(run: RunDir) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (size + ROOM, size + ROOM))
 
 
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
-def test_a_run_goes_on_with_the_micro_batch_that_fits(lab: Lab, tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
+def sft_preset(folder: Path) -> Path:
+    rows = folder / "rows.jsonl"
     texts = [{"prompt": f"say {i}", "completion": f"{i} and on " * 60} for i in range(32)]
     rows.write_text("\n".join(json.dumps(row) for row in texts))
-    preset = tmp_path / "sft.toml"
+    preset = folder / "sft.toml"
     preset.write_text(SFT.replace("ROWS", str(rows)))
+    return preset
+
+
+def assert_redone(lab: Lab, run: RunDir, calm: RunDir) -> None:
+    """The run's first step did not fit, and its figures are those of the calm one."""
+    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
+        warnings = [event.text for event in reader.events() if event.level == "warn"]
+    assert warnings, "memory ran out"
+    assert warnings[0] == (
+        "out of memory with micro_batch_size 32: train of step 1 redone with 16; set "
+        "sft.batches.micro_batch_size=16 to start with it"
+    )
+    assert all("redone with" in text for text in warnings)
+    for (_, found), (_, expected) in zip(
+        lab.figures(run).items(), lab.figures(calm).items(), strict=True
+    ):
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
+def test_a_run_goes_on_with_the_micro_batch_that_fits(lab: Lab, tmp_path: Path) -> None:
+    preset = sft_preset(tmp_path)
     calm = lab.start(preset, name="calm")
     assert lab.ended(calm).word == "done", run_state(calm).detail
 
@@ -63,14 +84,4 @@ def test_a_run_goes_on_with_the_micro_batch_that_fits(lab: Lab, tmp_path: Path) 
     squeeze(run)
     inbox.send(run.inbox, "resume")
     assert lab.ended(run).word == "done", run_state(run).detail
-
-    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
-        warnings = [event.text for event in reader.events() if event.level == "warn"]
-    assert warnings, "memory ran out"
-    assert warnings[0] == (
-        "out of memory with micro_batch_size 32: train of step 1 redone with 16; set "
-        "sft.batches.micro_batch_size=16 to start with it"
-    )
-    assert all("redone with" in text for text in warnings)
-    for (_, found, _), (_, expected, _) in zip(lab.figures(run), lab.figures(calm), strict=True):
-        assert found == pytest.approx(expected, rel=1e-4)
+    assert_redone(lab, run, calm)

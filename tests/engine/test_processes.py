@@ -1,8 +1,13 @@
 """Runs as processes: queue, parents, damage, failures that say what to do."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
+import pytest
+
+from rlhf_engine.job.errors import SpecError
 from rlhf_engine.runs import inbox
 from rlhf_engine.runs.checkpoints import saved
 from rlhf_engine.runs.directory import RunDir
@@ -34,10 +39,26 @@ def test_children_of_a_failed_run_are_cancelled_with_the_reason(lab: Lab, tmp_pa
     preset.write_text(PIPELINE.replace('score = "rule:vowels"', 'score = "rule:vovels"'))
     runs = lab.start_all(preset, "sft.batches.max_steps=1")
     states = [lab.ended(run) for run in runs]
-    assert [state.word for state in states] == ["done", "failed", *["cancelled"] * 3]
+    cancelled = ["cancelled"] * (len(runs) - 2)
+    assert [state.word for state in states] == ["done", "failed", *cancelled]
     assert "did you mean 'vowels'" in states[1].detail
     assert runs[1].id in states[2].detail
     assert "Traceback" not in states[1].detail
+
+
+def test_a_run_lives_from_the_moment_of_its_launch(lab: Lab) -> None:
+    run = lab.start("smoke", "ppo.steps=2")
+    # Its engine may have come no further than its first instruction, for as long as it likes.
+    lab.signal(run, signal.SIGSTOP)
+    for path in (run.spec_file, run.log):
+        os.utime(path, (0, 0))
+    assert not run_state(run).ended
+    with pytest.raises(SpecError, match="running already"):
+        start_engine(run)
+    lab.signal(run, signal.SIGKILL)
+    lab.until(lambda: run_state(run).word == "lost", "the lock to be free")
+    start_engine(run)
+    assert lab.ended(run).word == "done"
 
 
 def test_a_run_that_waits_can_be_stopped(lab: Lab, tmp_path: Path) -> None:

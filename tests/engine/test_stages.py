@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_engine.job.metrics import CLOCKED, metrics_of
 from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.launch import start_engine
@@ -155,6 +156,10 @@ def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
             assert calm.spec().changes, f"{run.id} was not steered"
 
     sft, collect, reward, ppo, dpo, evaluate = harried
+    for run in (sft, reward, ppo, dpo):
+        reported = {name for row in lab.steps(run) for name in row.metrics}
+        known = {name for name in reported if not name.endswith(CLOCKED)}
+        assert known == set(metrics_of(run.spec())), "what guards may watch"
     losses = [row.metrics["loss"] for row in lab.steps(sft)]
     assert losses[-1] < losses[0] - 0.3
     assert "eval_loss" in lab.steps(sft)[-1].metrics

@@ -1,15 +1,18 @@
 """Checks that need a GPU; elsewhere each is skipped and says so."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from rlhf_engine.job.sections import Lora, Model
-from rlhf_engine.model.base import Source, load_base
+from rlhf_engine.job.sections import Lora
 from rlhf_engine.model.roles import Roles
+from tests.engine.conftest import lab
 from tests.model.test_roles import stir
-from tests.tiny import save_tiny
+from tests.tiny import tiny_base
+
+__all__ = ["lab"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,10 +24,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="torch sees no CUDA device"))
 
 
+@pytest.fixture
+def exact() -> Iterator[None]:
+    """Without TF32, which would round what is compared."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
 def cuda_roles(folder: Path, kind: str = "llama", quantization: str = "none") -> Roles:
     """A tiny model in fp32 on the GPU with two adapters that have weights of their own."""
-    spec = Model.model_validate({"dtype": "fp32", "quantization": quantization})
-    roles = Roles(load_base(Source(str(save_tiny(folder, kind)), None), spec, torch.device("cuda")))
+    roles = Roles(tiny_base(folder, kind, quantization, "cuda"))
     for index, role in enumerate(("policy", "other")):
         roles.add_new(role, Lora(r=4, alpha=8), index)
     stir(roles)

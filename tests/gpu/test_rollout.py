@@ -26,9 +26,8 @@ CLOSE = 1e-3
 
 
 @pytest.fixture(autouse=True)
-def exact_products() -> None:
-    """TF32 would round what is compared here."""
-    torch.backends.cuda.matmul.allow_tf32 = False
+def exact_products(exact: None) -> None:
+    """Everything here is compared number by number."""
 
 
 def sampled(backend: RolloutBackend, role: str = "policy", heat: float = 1.3) -> list[Response]:

@@ -11,11 +11,20 @@ import torch
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 
 from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.footprint import COLUMNS
 from rlhf_engine.job.sections import Lora, Sampling
 from rlhf_engine.model.roles import Roles
-from rlhf_engine.rollout import CachedRollout, Response, RolloutBackend, continuous, make_backend
+from rlhf_engine.rollout import (
+    CachedRollout,
+    Response,
+    RolloutBackend,
+    choice,
+    continuous,
+    make_backend,
+)
+from rlhf_engine.rollout.choice import StaticWhereItFits
 from rlhf_engine.rollout.continuous import ContinuousRollout
-from rlhf_engine.rollout.static import COLUMNS, LOOK_EVERY, StaticRollout
+from rlhf_engine.rollout.static import LOOK_EVERY, StaticRollout
 from tests.model.test_roles import stir
 from tests.model.test_rollout import PROMPTS, quiet
 from tests.tiny import KINDS, tiny_base
@@ -219,6 +228,26 @@ def test_auto_is_cached_on_a_cpu(tmp_path: Path) -> None:
     asked = {"cached": CachedRollout, "static": StaticRollout, "continuous": ContinuousRollout}
     for name, kind in asked.items():
         assert isinstance(make_backend(roles, Sampling.model_validate({"backend": name})), kind)
+
+
+def test_fixed_buffers_are_kept_where_they_fit_and_let_go_where_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `auto` is on a GPU; a growing cache beside idle buffers would take both."""
+    roles = ragged_roles(tmp_path)
+    expected, longer = sampled(CachedRollout(roles, 6, True)), [*PROMPTS[:-1], [7] * COLUMNS]
+    backend, free = StaticWhereItFits(roles, 6, True), 2**40
+    assert backend._static._weights is backend._cached._weights, "one merged copy serves both"
+    monkeypatch.setattr(choice, "_free_bytes", lambda _: free)
+    assert_same(sampled(backend), expected)
+    free = 0
+    assert_same(sampled(backend), expected)
+    assert backend._static._buffers is not None
+    found = backend.sample("policy", longer, NOISE, 1.3, quiet)
+    assert backend._static._buffers is None
+    assert_same(found, CachedRollout(roles, 6, True).sample("policy", longer, NOISE, 1.3, quiet))
+    assert_same(sampled(backend), expected)
+    assert backend._static._buffers is None
 
 
 @pytest.mark.parametrize(

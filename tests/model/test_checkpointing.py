@@ -107,7 +107,7 @@ if sys.argv[1] == "checkpointed":
 ids = torch.randint(0, 256, (2, 8))
 roles.hidden("policy", ids).pow(2).mean().backward()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-ids = torch.randint(0, 256, (8, 128))
+ids = torch.randint(0, 256, (16, 128))
 roles.hidden("policy", ids).pow(2).mean().backward()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

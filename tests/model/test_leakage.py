@@ -1,5 +1,6 @@
 """Roles after rollouts, training, saves and loads: each still equals a model of its own."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from rlhf_engine.job.sections import Optimizer
 from rlhf_engine.model.export import write_adapter
 from rlhf_engine.model.roles import Roles
 from rlhf_engine.optimizer import AdapterOptimizer
-from rlhf_engine.rollout import CachedRollout
+from rlhf_engine.rollout import CachedRollout, RolloutBackend
 from tests.model.test_roles import IDS, ROLES, four_roles
 from tests.tiny import KINDS, tiny_base
 
@@ -21,7 +22,7 @@ PROMPTS = [[5, 6, 7], [9] * 6, [20]]
 
 def logits(roles: Roles, role: str) -> Tensor:
     """What a role says of every position: scores for a role with a head, else logits."""
-    hidden = roles.hidden(role, IDS)
+    hidden = roles.hidden(role, IDS.to(roles.device))
     if role in roles.heads:
         return roles.scalar(role, hidden)
     head = roles.vocabulary_head
@@ -33,8 +34,10 @@ def outputs(roles: Roles) -> dict[str, Tensor]:
     return {role: logits(roles, role) for role in (*ROLES, "bare")}
 
 
-def four_roles_with_heads(folder: Path, kind: str) -> Roles:
-    roles = four_roles(folder, kind)
+def four_roles_with_heads(
+    folder: Path, kind: str, quantization: str = "none", device: str = "cpu"
+) -> Roles:
+    roles = four_roles(folder, kind, quantization, device)
     for seed, role in enumerate(sorted(roles.heads)):
         generator = torch.Generator().manual_seed(seed)
         weight = roles.heads[role].weight
@@ -55,20 +58,26 @@ def train(roles: Roles, role: str) -> None:
 def test_what_one_role_does_leaves_no_trace_in_the_others(
     tmp_path: Path, kind: str, trained: str
 ) -> None:
-    """Bit for bit: it speaks, trains, is written, is read again, and speaks once more."""
     roles = four_roles_with_heads(tmp_path / "base", kind)
+    assert_no_trace(roles, trained, tmp_path / "adapter", CachedRollout)
+
+
+def assert_no_trace(
+    roles: Roles, trained: str, folder: Path, make: Callable[[Roles, int, bool], RolloutBackend]
+) -> None:
+    """Bit for bit: it speaks, trains, is written, is read again, and speaks once more."""
     before = outputs(roles)
     noise = torch.rand(len(PROMPTS), 4, generator=torch.Generator().manual_seed(0))
     for merge in (True, False):
-        CachedRollout(roles, 2, merge).sample(trained, PROMPTS, noise, 1.0, lambda *_: None)
+        make(roles, 2, merge).sample(trained, PROMPTS, noise, 1.0, lambda *_: None)
     spoken = outputs(roles)
     assert all(torch.equal(spoken[role], before[role]) for role in before)
     train(roles, trained)
-    write_adapter(roles, trained, tmp_path / "adapter")
-    roles.add_from("again", tmp_path / "adapter")
+    write_adapter(roles, trained, folder)
+    roles.add_from("again", folder)
     roles.load_state(trained, {k: v.clone() for k, v in roles.state("again").items()})
     for merge in (True, False):
-        CachedRollout(roles, 2, merge).sample(trained, PROMPTS, noise, 1.0, lambda *_: None)
+        make(roles, 2, merge).sample(trained, PROMPTS, noise, 1.0, lambda *_: None)
     after = outputs(roles)
     assert not torch.equal(after[trained], before[trained])
     assert torch.equal(logits(roles, "again"), after[trained])

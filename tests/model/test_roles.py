@@ -24,8 +24,10 @@ def stir(roles: Roles, seed: int = 0) -> None:
             parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
-def four_roles(folder: Path, kind: str = "llama", quantization: str = "none") -> Roles:
-    roles = Roles(tiny_base(folder, kind, quantization))
+def four_roles(
+    folder: Path, kind: str = "llama", quantization: str = "none", device: str = "cpu"
+) -> Roles:
+    roles = Roles(tiny_base(folder, kind, quantization, device))
     for index, role in enumerate(ROLES):
         roles.add_new(role, Lora(r=4, alpha=8), index)
     for role in ("reward", "value"):
@@ -62,11 +64,15 @@ def test_a_role_without_adapter_is_the_bare_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 @pytest.mark.parametrize("role", ROLES)
 def test_gradients_reach_their_own_role_only(tmp_path: Path, role: str, quantization: str) -> None:
-    roles = four_roles(tmp_path, quantization=quantization)
+    assert_gradients_stay(four_roles(tmp_path, quantization=quantization), role)
+
+
+def assert_gradients_stay(roles: Roles, role: str) -> None:
+    ids = IDS.to(roles.device)
     roles.freeze(*ROLES)
-    loss = roles.hidden(role, IDS).pow(2).mean()
+    loss = roles.hidden(role, ids).pow(2).mean()
     if role in roles.heads:
-        loss = loss + roles.scalar(role, roles.hidden(role, IDS)).mean()
+        loss = loss + roles.scalar(role, roles.hidden(role, ids)).mean()
     loss.backward()
     for other in ROLES:
         grads = [p.grad is not None and bool(p.grad.any()) for p in roles.trained(other)]
@@ -102,31 +108,40 @@ def test_merged_copy_speaks_as_the_role_and_leaves_no_trace(tmp_path: Path, kind
 def adapter_gradients(roles: Roles) -> list[Tensor]:
     for parameter in roles.trained("policy"):
         parameter.grad = None
-    roles.hidden("policy", IDS).pow(2).mean().backward()
+    roles.hidden("policy", IDS.to(roles.device)).pow(2).mean().backward()
     return [p.grad.clone() for p in roles.trained("policy") if p.grad is not None]
 
 
 def test_quantized_gradients_survive_an_evaluation_and_a_save(tmp_path: Path) -> None:
     """bitsandbytes repacks 4-bit weights for CPU inference and would silently break these."""
-    roles = four_roles(tmp_path, quantization="nf4")
+    assert_gradients_survive(four_roles(tmp_path, quantization="nf4"))
+
+
+def assert_gradients_survive(roles: Roles) -> None:
+    ids = IDS.to(roles.device)
     roles.freeze("policy")
     before = adapter_gradients(roles)
     roles.base.model.eval()
     with torch.no_grad():
-        roles.hidden("policy", IDS)
+        roles.hidden("policy", ids)
         with MergedCopy(roles).using("policy"):
-            roles.backbone(input_ids=IDS, use_cache=False)
+            roles.backbone(input_ids=ids, use_cache=False)
     roles.base.model.state_dict()
     after = adapter_gradients(roles)
     assert before
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_quantized_gradients_equal_those_of_a_dequantized_base(tmp_path: Path) -> None:
+def test_quantized_layers_equal_those_of_a_dequantized_base(tmp_path: Path) -> None:
+    assert_as_dequantized(tmp_path, "cpu")
+
+
+def assert_as_dequantized(folder: Path, device: str) -> None:
+    """Outputs and gradients of an NF4 base are those of a plain one with the same values."""
     from bitsandbytes.functional import dequantize_4bit
 
-    roles = four_roles(tmp_path / "a", quantization="nf4")
-    plain = four_roles(tmp_path / "b")
+    roles = four_roles(folder / "a", quantization="nf4", device=device)
+    plain = four_roles(folder / "b", device=device)
     quantized = dict(roles.base.model.named_modules())
     for name, module in plain.base.model.named_modules():
         weight = getattr(quantized.get(name), "weight", None)
@@ -135,5 +150,9 @@ def test_quantized_gradients_equal_those_of_a_dequantized_base(tmp_path: Path) -
     for each in (roles, plain):
         stir(each)
         each.freeze("policy")
+    ids = IDS.to(roles.device)
+    for role in (*ROLES, "bare"):
+        found, expected = (each.hidden(role, ids) for each in (roles, plain))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     for a, b in zip(adapter_gradients(roles), adapter_gradients(plain), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)

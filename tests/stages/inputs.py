@@ -129,6 +129,7 @@ def make_spec(
     policy: Path | None = None,
     model: dict[str, Any] | None = None,
     eval_rows: int = 0,
+    device: str = "cpu",
     **changes: Any,
 ) -> Any:
     """A spec of a stage on these inputs; `changes` go into the stage's own table."""
@@ -139,7 +140,7 @@ def make_spec(
         "stage": stage,
         "policy": str(policy or inputs.policy),
         "seed": 3,
-        "device": "cpu",
+        "device": device,
         "model": {"dtype": "fp32", **(model or {})},
         "data": {"path": str(inputs.rows), "eval_rows": eval_rows},
         stage: table,
@@ -152,9 +153,11 @@ def make_spec(
 def build(spec: RunSpec, home: Path, reporter: type[Reporter] = Reporter) -> Stage:
     """The stage as the engine builds it."""
     store = StoreWriter(home / f"{len(list(home.glob('*.db')))}.db")
-    report = reporter(store, lambda: False, peak_memory("cpu"))
+    if spec.device != "cpu":
+        torch.cuda.init()
+    report = reporter(store, lambda: False, peak_memory(spec.device))
     sizes = Sizes(spec, store, report)  # type: ignore[arg-type]
-    place = Workplace(home, "run", torch.device("cpu"), report, sizes)
+    place = Workplace(home, "run", torch.device(spec.device), report, sizes)
     return STAGES[spec.stage](spec, place)  # type: ignore[arg-type]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlhf_engine.job.sections import Model
 from rlhf_engine.model.base import Source, load_base
+from rlhf_engine.stages.build import ROUNDING
 from tests.stages.inputs import Inputs, inputs_on, make_inputs, make_spec, plain_model, run
 
 NF4 = {"quantization": "nf4"}
@@ -18,10 +19,10 @@ SHARED_UNMERGED: dict[str, Any] = {"value": "shared", "sampling": {"merge": Fals
 LOOSE: dict[str, Any] = {"clip": 5.0, "value_clip": 50.0}
 
 
-def dequantized(inputs: Inputs, folder: Path, *, double: bool) -> Inputs:
+def dequantized(inputs: Inputs, folder: Path, *, double: bool, device: str) -> Inputs:
     """The same adapters on a plain base that holds the values of the NF4 base."""
     spec = Model.model_validate({"dtype": "fp32", "double_quant": double, **NF4})
-    quantized = load_base(Source(str(inputs.base), None), spec, torch.device("cpu"))
+    quantized = load_base(Source(str(inputs.base), None), spec, torch.device(device))
     plain = plain_model(inputs.base, head=False)
     layers = dict(plain.named_modules())
     found = 0
@@ -57,31 +58,52 @@ def gradients(
     return seen
 
 
-@pytest.mark.parametrize(
-    ("stage", "changes", "double"),
-    [
-        ("sft", {}, True),
-        ("reward", {}, True),
-        ("dpo", {}, True),
-        ("ppo", {"eval_every": 1, **LOOSE}, True),
-        ("ppo", {"eval_every": 1, **LOOSE, **SHARED_UNMERGED}, False),
-    ],
-)
+CASES: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "sft": ("sft", {}, True),
+    "reward": ("reward", {}, True),
+    "dpo": ("dpo", {}, True),
+    "ppo": ("ppo", {"eval_every": 1, **LOOSE}, True),
+    "ppo, one trunk": ("ppo", {"eval_every": 1, **LOOSE, **SHARED_UNMERGED}, False),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_gradients_equal_those_of_a_dequantized_base(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    stage: str,
-    changes: dict[str, Any],
-    double: bool,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    inputs = make_inputs(tmp_path)
-    (tmp_path / "plain").mkdir()
-    plain = dequantized(inputs, tmp_path / "plain", double=double)
-    model = {**NF4, "double_quant": double}
-    ours = gradients(stage, inputs, tmp_path / "a", monkeypatch, model=model, **changes)
-    theirs = gradients(stage, plain, tmp_path / "b", monkeypatch, **changes)
+    assert_as_dequantized(tmp_path, monkeypatch, case, "cpu")
+
+
+def assert_as_dequantized(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, case: str, device: str
+) -> None:
+    stage, changes, double = CASES[case]
+    inputs = make_inputs(folder)
+    (folder / "plain").mkdir()
+    plain = dequantized(inputs, folder / "plain", double=double, device=device)
+    model, changes = {**NF4, "double_quant": double}, {**changes, "device": device}
+    ours = gradients(stage, inputs, folder / "a", monkeypatch, model=model, **changes)
+    theirs = gradients(stage, plain, folder / "b", monkeypatch, **changes)
     assert len(ours) == len(theirs) >= 2
     for a, b in zip(ours, theirs, strict=True):
         assert len(a) == len(b)
         assert b.norm() > 0
         assert (a - b).norm() <= 1e-3 * b.norm()
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_first_ratios_of_a_quantized_policy_are_one(tmp_path: Path, dtype: str) -> None:
+    assert_first_ratios_are_one(tmp_path, dtype, "cpu")
+
+
+def assert_first_ratios_are_one(folder: Path, dtype: str, device: str) -> None:
+    """One minibatch a step: all that the update shows is what its first minibatch shows."""
+    model = {**NF4, "dtype": dtype}
+    once = {"epochs": 1, "minibatches": 1, "batch_size": 6}
+    spec = make_spec("ppo", make_inputs(folder), model=model, device=device, **once)
+    rounding = ROUNDING[dtype]
+    for metrics in run(spec, folder).metrics:
+        assert metrics["first_ratio_error"] <= rounding
+        assert metrics["approx_kl"] <= rounding
+        assert metrics["clip_fraction"] == 0.0
+        assert metrics["grad_norm"] > 0.0

@@ -1,7 +1,6 @@
 """What every verb shares: the home folder, errors as exit codes, and records as JSON lines."""
 
 import functools
-import io
 import json
 import math
 import os
@@ -64,13 +63,6 @@ class Verbs(click.Group):
             raise Problem(str(error)) from None
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
-
-
-def tolerate_encoding() -> None:
-    """Let a terminal without UTF-8 show `?` where it lacks a sign."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 def _remember_home(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:

@@ -1,5 +1,6 @@
 """Opening the TUI: without a verb, and `attach`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +21,12 @@ def open_screens(home: Path, open_run: str | None = None) -> None:
         raise Unusable(
             "the screens need a terminal, and input or output is redirected here; use "
             "`workbench ls`, `workbench tail RUN` or `workbench demo --headless` "
+            "(`workbench --help` lists all)"
+        )
+    if os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+        raise Unusable(
+            f"the screens cannot be drawn with TERM={os.environ.get('TERM', '')}: "
+            "export TERM=xterm-256color if the terminal can place its cursor, or use the verbs "
             "(`workbench --help` lists all)"
         )
     from workbench.app import WorkbenchApp

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from rlhf_engine.job.presets import Preset, load_preset, preset_files
+from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.presets import Preset, load_preset, own_presets, preset_files
 from rlhf_engine.runs import launch
 from rlhf_engine.runs.directory import RunDir
 from workbench.commands.common import FAILED, emit, json_option, say, set_option, with_home
@@ -17,7 +18,7 @@ def ready_preset(
     home: Path, name: str, overrides: tuple[str, ...], title: str | None = None
 ) -> Preset:
     """A preset that can be launched: valid, with a usable name, its input runs in place."""
-    preset = load_preset(name, list(overrides))
+    preset = load_preset(name, list(overrides), home)
     launch.ready(home, preset, title)
     return preset
 
@@ -73,16 +74,23 @@ def tell_started(ctx: click.Context, runs: Sequence[RunDir], wait: bool) -> None
 
 
 @click.command()
+@with_home
 @json_option
-def presets(as_json: bool) -> None:
-    """List the shipped presets."""
-    files = preset_files()
+def presets(home: Path, as_json: bool) -> None:
+    """List the shipped presets and your own, which the launch form saves."""
+    files, own = preset_files(home), own_presets(home)
     indent = 2 + max((len(name) for name in files), default=0)
     for name, path in files.items():
-        preset = load_preset(name)
+        try:
+            preset = load_preset(name, home=home)
+        except SpecError as error:
+            say(f"{name} cannot be used: {error}")
+            continue
         stages = [spec.stage for spec in preset.stages]
         if as_json:
-            emit({"name": name, "about": preset.about, "stages": stages, "path": str(path)})
+            facts = {"name": name, "about": preset.about, "stages": stages}
+            emit(facts | {"path": str(path), "own": name in own})
             continue
-        for line in paragraph(name, preset.about, indent, max(60, terminal_width())):
+        about = f"(yours) {preset.about}" if name in own else preset.about
+        for line in paragraph(name, about, indent, max(60, terminal_width())):
             click.echo(line)

@@ -9,10 +9,9 @@ from rlhf_engine.job.knobs import find_knob
 from rlhf_engine.runs import launch
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.inbox import Kind, send
-from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.reader import CommandRow, Session, StoreReader
 from rlhf_engine.runs.sample import printable
-from rlhf_engine.runs.state import STARTING_SECONDS, RunState, run_state
+from rlhf_engine.runs.state import RunState, run_state
 from workbench.commands.common import Problem, from_store, say, with_run
 from workbench.commands.text import number
 
@@ -102,7 +101,7 @@ def rollback(run: RunDir, step: int, wait: bool) -> None:
         )
     command_id = post(run, "rollback", {"step": step})
     if state.resumable:
-        _start_again(run)
+        launch.start_engine(run)
     if not wait:
         say(f"sent: rollback of {run.id} to step {step}")
         return
@@ -156,20 +155,11 @@ def resume(run: RunDir, wait: bool) -> None:
     if not run_state(run).resumable:
         _plain(run, "resume", wait)
         return
-    _start_again(run)
+    launch.start_engine(run)
     step = _resumed_from(run) if wait else None
     say(f"{run.id} goes on from {'its last checkpoint' if step is None else f'step {step}'}")
     if step is not None:
         click.echo(step)
-
-
-def _start_again(run: RunDir) -> None:
-    launch.start_engine(run)
-    end = time.monotonic() + STARTING_SECONDS
-    while not is_held(run.lock):
-        if time.monotonic() > end:
-            raise Problem(f"the engine of {run.id} did not start; see {run.log}")
-        time.sleep(POLL_SECONDS)
 
 
 def _resumed_from(run: RunDir) -> int:

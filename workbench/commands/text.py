@@ -19,9 +19,13 @@ def terminal_width() -> int:
 
 
 def cells(text: str) -> int:
-    """Columns that the text takes in a terminal: wide signs take two, combining marks none."""
+    """Columns that the text takes in a terminal: wide signs take two, marks and joiners none."""
     return sum(
-        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+        0
+        if unicodedata.category(sign) in ("Mn", "Me", "Cf")
+        else 2
+        if unicodedata.east_asian_width(sign) in "WF"
+        else 1
         for sign in text
     )
 
@@ -29,11 +33,14 @@ def cells(text: str) -> int:
 def clip(text: str, width: int) -> str:
     """The text as one printable line of at most `width` cells."""
     line = " ".join(printable(text).split())
-    if cells(line) <= width:
-        return line
-    while line and cells(line) > width - 1:
-        line = line[:-1]
-    return f"{line}…"
+    used = end = 0
+    for index, sign in enumerate(line, start=1):
+        used += cells(sign)
+        if used > width:
+            return f"{line[:end]}…"
+        if used < width:
+            end = index
+    return line
 
 
 def wrap(text: str, width: int) -> list[str]:

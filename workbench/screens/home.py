@@ -1,9 +1,10 @@
 """The list of runs: open, resume, duplicate, stop, delete, filter."""
 
-import shutil
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -18,26 +19,28 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import DataTable, Footer, OptionList, Static
 
-from rlhf_engine.job.errors import SpecError
-from rlhf_engine.runs.inbox import Kind, send
-from rlhf_engine.runs.launch import start_engine
-from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.sample import printable
 from workbench.doctor import Finding, examine
 from workbench.keys import RUNS_KEYS, bindings
 from workbench.runs_list import UNREADABLE, RunRow, RunsList
+from workbench.screens import home_verbs as verbs
 from workbench.screens.confirm import ConfirmScreen
 from workbench.screens.home_detail import Detail
 from workbench.screens.home_empty import EmptyHome, PresetChoice
 from workbench.screens.home_filter import FilterLine, Keep
 from workbench.screens.home_gpus import gpu_line
 from workbench.screens.home_table import WIDE, RunsTable
+from workbench.screens.home_verbs import Told
 
 if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
 
 REFRESH_SECONDS = 1.0
-NEED_RUNS = ("open", "resume", "duplicate", "stop", "delete", "filter", "clear")
+# The first runs are shown after so long, while the others are still read.
+FIRST_SECONDS = 0.2
+NEED_RUNS = frozenset(
+    {"open", "mark", "compare", "resume", "duplicate", "stop", "delete", "filter", "clear"}
+)
 
 
 class HomeScreen(Screen[None]):
@@ -58,6 +61,7 @@ class HomeScreen(Screen[None]):
         """The runs as they were read."""
 
         rows: list[RunRow]
+        unread: int = 0
         gpus: str = ""
         problem: str = ""
 
@@ -67,13 +71,6 @@ class HomeScreen(Screen[None]):
 
         findings: list[Finding]
 
-    @dataclass
-    class Told(Message):
-        """How something that a thread did went."""
-
-        text: str
-        severity: str = "information"
-
     def __init__(self, home: Path) -> None:
         super().__init__()
         self._home = home
@@ -82,6 +79,7 @@ class HomeScreen(Screen[None]):
         self._gpus = ""
         self._problem = ""
         self._keep: Keep = list
+        self._unread = 0
         self._reading = False
         self._examined = False
 
@@ -113,7 +111,8 @@ class HomeScreen(Screen[None]):
     @work(thread=True, group="read")
     def _read(self) -> None:
         try:
-            listed = self.Listed(self._list.read(), gpu_line())
+            rows = self._list.read(FIRST_SECONDS if self._rows is None else math.inf)
+            listed = self.Listed(rows, self._list.unread, gpu_line())
         except OSError as error:
             listed = self.Listed([], problem=f"the runs cannot be read: {error}")
         finally:
@@ -123,7 +122,12 @@ class HomeScreen(Screen[None]):
     @on(Listed)
     def _take(self, event: Listed) -> None:
         self._rows, self._gpus, self._problem = event.rows, event.gpus, event.problem
+        self._unread = event.unread
+        if not event.unread and not event.problem:
+            self._bench.board.keep({row.id for row in event.rows})
         self._show()
+        if event.unread:
+            self.look_again()
 
     def _recolour(self, _: Theme) -> None:
         self._show(redraw=True)
@@ -151,7 +155,8 @@ class HomeScreen(Screen[None]):
         self._table.display = bool(kept)
         said = self._problem or "no run fits this filter; esc shows all"
         none.update(Content(printable(said)))
-        self._table.show(kept, self._table.size.width or self.size.width, time.time())
+        width = self._table.size.width or self.size.width
+        self._table.show(kept, width, self._bench.board, time.time())
         if redraw:
             self._table.repaint()
         self._show_title(kept)
@@ -181,9 +186,13 @@ class HomeScreen(Screen[None]):
     def _show_title(self, kept: Sequence[RunRow]) -> None:
         rows = self._rows or []
         words = [f"{len(kept)} of {len(rows)} runs" if len(kept) != len(rows) else _runs(len(rows))]
+        if self._unread:
+            words.append(f"{self._unread} more are being read")
         running = sum(row.state.word == "running" for row in rows)
         if running:
             words.append(f"{running} running")
+        if marked := len(self._bench.board.runs):
+            words.append(f"{marked} marked: c compares")
         self.query_one("#title", Static).update(
             Content.assemble(
                 ("RLHF Workbench", "bold"), "  ", " · ".join(words), "  ", printable(self._gpus)
@@ -220,34 +229,48 @@ class HomeScreen(Screen[None]):
         if row is None:
             return
         if row.state.resumable:
-            self._start(row)
+            self._do(partial(verbs.start, row))
         elif row.state.word == "paused":
-            self._send(row, "resume", "it goes on")
+            self._do(partial(verbs.post, row, "resume", "it goes on"))
         else:
             self._bench.tell(f"{row.id} is {row.state.word}: there is nothing to resume", "warning")
 
-    @work(thread=True, group="start")
-    def _start(self, row: RunRow) -> None:
-        try:
-            start_engine(row.run)
-        except (SpecError, OSError) as error:
-            self.post_message(self.Told(f"{row.id}: {error}", "error"))
-        else:
-            self.post_message(self.Told(f"{row.id} goes on from its last checkpoint"))
+    @work(thread=True, group="verbs")
+    def _do(self, verb: Callable[[], Told]) -> None:
+        self.post_message(verb())
 
     @on(Told)
     def _pass_on(self, event: Told) -> None:
+        if event.spec is not None:
+            self._bench.open_form(spec=event.spec)
+            return
         self._bench.tell(event.text, event.severity)
         self.look_again()
 
     def action_duplicate(self) -> None:
         if row := self._chosen():
-            try:
-                spec = row.run.spec()
-            except SpecError as error:
-                self._bench.tell(str(error), "error")
-            else:
-                self._bench.open_form(spec=spec)
+            self._do(partial(verbs.duplicate, row))
+
+    def action_mark(self) -> None:
+        """Mark the run, or take its mark off, and go on to the next line."""
+        row = self._chosen()
+        if row is None:
+            return
+        board = self._bench.board
+        if row.id in board.marks:
+            board.remove(row.run)
+        elif not board.add(row.run):
+            self._bench.tell("four runs are compared at most: space takes a mark off", "warning")
+            return
+        self._table.action_cursor_down()
+        self._show()
+
+    def action_compare(self) -> None:
+        """Compare the marked runs; with fewer than two, the chosen one too."""
+        board, row = self._bench.board, self._table.current if self._table.display else None
+        if row is not None and len(board.runs) < 2:
+            board.add(row.run)
+        self._bench.action_compare()
 
     def action_stop(self) -> None:
         row = self._chosen()
@@ -259,63 +282,37 @@ class HomeScreen(Screen[None]):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._send(row, "stop", "it saves a checkpoint first")
+                self._do(partial(verbs.post, row, "stop", "it saves a checkpoint first"))
 
         detail = "It saves a checkpoint; r goes on from there."
         self.app.push_screen(ConfirmScreen(f"Stop {row.id}?", detail, "stop"), answered)
-
-    def _send(self, row: RunRow, kind: Kind, then: str) -> None:
-        try:
-            send(row.run.inbox, kind, client="tui")
-        except OSError as error:
-            self._bench.tell(f"{row.id}: {kind} was not sent: {error}", "error")
-        else:
-            self._bench.tell(f"sent: {kind} to {row.id}; {then}")
 
     def action_delete(self) -> None:
         row = self._chosen()
         if row is None:
             return
-        if not (row.state.ended or row.state.word == UNREADABLE) or is_held(row.run.lock):
+        if not (row.state.ended or row.state.word == UNREADABLE):
             self._bench.tell(f"{row.id} is {row.state.word}: stop it first (x)", "warning")
             return
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._delete(row)
+                self._do(partial(verbs.delete, row))
 
         detail = "Its checkpoints, samples and output go too; there is no way back."
-        if readers := self._readers(row):
+        if readers := [other.name for other in self._rows or [] if row.id in other.reads]:
             detail += f"\nRead by: {', '.join(readers)}."
         self.app.push_screen(ConfirmScreen(f"Delete {row.id}?", detail, typed=row.name), answered)
-
-    def _readers(self, row: RunRow) -> list[str]:
-        """Runs that read from this one, by the text of their specs."""
-        named = f'"run:{row.id}"'
-        return [
-            other.name
-            for other in self._rows or []
-            if other.run.spec_file.is_file()
-            and named in other.run.spec_file.read_text(encoding="utf-8", errors="replace")
-        ]
-
-    @work(thread=True, group="delete")
-    def _delete(self, row: RunRow) -> None:
-        if is_held(row.run.lock):
-            self.post_message(self.Told(f"{row.id} runs again: not deleted", "warning"))
-            return
-        try:
-            shutil.rmtree(row.run.path)
-        except OSError as error:
-            self.post_message(self.Told(f"{row.id} could not be deleted whole: {error}", "error"))
-        else:
-            self.post_message(self.Told(f"deleted {row.id}"))
 
     def action_filter(self) -> None:
         self.query_one(FilterLine).ask()
 
     def action_clear(self) -> None:
-        self.query_one(FilterLine).clear()
+        if self.query_one(FilterLine).display:
+            self.query_one(FilterLine).clear()
+        elif self._bench.board.runs:
+            self._bench.board.clear()
+            self._show()
 
     @on(FilterLine.Changed)
     def _filter(self, event: FilterLine.Changed) -> None:

@@ -29,8 +29,11 @@ def advice(row: RunRow) -> str:
     """What a run does or why it ended, and the key that goes on from there."""
     word, now = row.state.word, row.now
     if word == "lost":
-        again = f"lost at step {row.state.step}" if row.state.step else "lost before its first step"
-        return f"{again}: {now}; r goes on from its last checkpoint"
+        if row.state.step:
+            why = f"lost at step {row.state.step}: the engine ended without a word"
+        else:
+            why = f"lost before its first step: {now}"
+        return f"{why}; r goes on from its last checkpoint"
     if row.state.resumable:
         return f"{now}; r goes on" if now else "r goes on from its last checkpoint"
     if word == "paused":

@@ -11,7 +11,8 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from rlhf_engine.runs.sample import printable
-from workbench.runs_list import FilterError, RunRow, parse_filter
+from workbench.runs_filter import FilterError, parse_filter
+from workbench.runs_list import RunRow
 
 Keep = Callable[[Sequence[RunRow]], list[RunRow]]
 

@@ -1,13 +1,13 @@
 """A new run: choose a preset, change fields, see the command line, launch."""
 
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import DescendantFocus
 from textual.screen import Screen
@@ -16,21 +16,32 @@ from textual.widgets import Button, Footer, Input, OptionList, Select, Static
 from textual.widgets.option_list import Option
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.job.presets import preset_files
+from rlhf_engine.job.presets import Preset, own_presets
 from rlhf_engine.job.spec import Spec
-from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs
+from rlhf_engine.runs.directory import RunDir, RunNotFound
 from rlhf_engine.runs.launch import launch
 from rlhf_engine.runs.sample import printable
-from workbench.form_model import NAME, Form, Verdict
+from workbench.form_model import NAME, Form, Verdict, problem_of
+from workbench.form_sources import offered, spec_file, titles
 from workbench.keys import Key
+from workbench.own_presets import save_preset
 from workbench.screens.confirm import ConfirmScreen
-from workbench.widgets.form import FieldRow, FormView, help_text, problem_of
-from workbench.widgets.form_parts import StageRow, difference, summary
+from workbench.screens.edit_value import EditValue
+from workbench.screens.name_preset import NamePreset
+from workbench.widgets.form import FieldRow, FormView, help_text
+from workbench.widgets.form_facts import Facts
+from workbench.widgets.form_parts import StageRow, summary
+from workbench.widgets.text_page import TextPage
 
+# So many stages that do not fit are explained when Launch asks.
+ASKED = 2
 LAUNCH_KEYS = (
     Key("new.launch", "ctrl+g", "launch", "Launch", "Start the runs, if everything is valid"),
+    Key("new.validate", "v,ctrl+r", "validate", "Check", "Look at model, data and rewards now"),
+    Key("new.details", "i,ctrl+l", "details", "Details", "Memory and data on the whole screen"),
+    Key("new.save", "s,ctrl+s", "save", "Save", "Save the form as a preset of your own"),
     Key("new.undo", "u,ctrl+z", "undo", "Undo field", "Give the field its value of the preset"),
-    Key("new.pane", "tab", "pane(1)", "Next pane", "Presets, stages, fields, name, Launch"),
+    Key("new.pane", "tab", "pane(1)", "Next pane", "Presets, stages, fields, facts, name, Launch"),
     Key("new.pane_before", "shift+tab", "pane(-1)", "Pane before", "Pane before", show=False),
     Key("new.field", "down", "field(1)", "Next field", "Next field", show=False),
     Key("new.field_before", "up", "field(-1)", "Field before", "Field before", show=False),
@@ -38,7 +49,7 @@ LAUNCH_KEYS = (
     Key("new.page_before", "pageup", "field(-10)", "Ten back", "Ten fields back", show=False),
     Key("new.stage", "],ctrl+pagedown", "stage(1)", "Next stage", "Next stage", show=False),
     Key("new.stage_before", "[,ctrl+pageup", "stage(-1)", "Stage before", "Stage before", False),
-    Key("new.copy", "y", "copy", "Copy command", "Copy the command line to the clipboard"),
+    Key("new.copy", "y,ctrl+y", "copy", "Copy command", "Copy the command line to the clipboard"),
     Key("new.back", "escape", "back", "Back", "Drop what was typed, after asking, and go back"),
 )
 
@@ -49,38 +60,7 @@ class LaunchScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in LAUNCH_KEYS]
     AUTO_FOCUS = ""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
-    DEFAULT_CSS = """
-    LaunchScreen {
-        & > Select { display: none; }
-        #left { width: 25; border: round $primary 40%; }
-        #presets {
-            height: auto; max-height: 60%; border: none; padding: 0; background: transparent;
-        }
-        #about { height: 1fr; padding: 1 1 0 1; color: $text-muted; }
-        #middle { width: 1fr; border: round $primary 40%; }
-        FormView { height: 1fr; }
-        #help { height: auto; max-height: 7; padding: 0 1; border-top: solid $primary 40%; }
-        #right {
-            width: 34; border: round $primary 40%; padding: 0 1;
-        }
-        #facts { height: 1fr; }
-        .title { color: $text-muted; margin-top: 1; }
-        #start { height: auto; }
-        #name { width: 1fr; &.-invalid { color: $error; } }
-        #launch { width: auto; min-width: 10; }
-        &.-narrow {
-            #left { display: none; }
-            & > Select { display: block; }
-            #body { layout: vertical; }
-            #middle { width: 100%; height: 1fr; }
-            #help { max-height: 4; }
-            #right { width: 100%; height: auto; border: none; }
-            #facts { height: auto; max-height: 4; }
-            #summary { max-height: 2; }
-            #difference, .title { display: none; }
-        }
-    }
-    """
+    CSS_PATH = "launch.tcss"
 
     def __init__(self, home: Path, preset: str | None = None, spec: Spec | None = None) -> None:
         super().__init__()
@@ -89,25 +69,19 @@ class LaunchScreen(Screen[None]):
         self.form: Form | None = None
         self.stage = 0
         self.verdict = Verdict(None, {})
-        given = preset or (_spec_file(home, spec) if spec else None)
+        given = preset or (spec_file(home, spec) if spec else None)
         self._is_lost = spec is not None and given is None
-        self._sources = list(preset_files())
-        if given and given not in self._sources:
-            self._sources.insert(0, given)
+        self._sources = offered(home, given)
         self._first = given or (self._sources[0] if self._sources else None)
 
     def compose(self) -> ComposeResult:
-        titles = {source: _title(source) for source in self._sources}
-        yield Select(
-            [(Content(titles[source]), source) for source in self._sources],
-            prompt="preset",
-            compact=True,
-            id="preset",
-        )
+        named = list(titles(self.home, self._sources))
+        choices = [(Content(title), source) for source, title in named]
+        yield Select(choices, prompt="preset", compact=True, id="preset")
         with Horizontal(id="body"):
-            options = [Option(Content(titles[source]), id=source) for source in self._sources]
             with Vertical(id="left") as left:
                 left.border_title = "presets"
+                options = [Option(Content(title), id=source) for source, title in named]
                 yield OptionList(*options, id="presets", markup=False)
                 yield Static(id="about")
             with Vertical(id="middle"):
@@ -115,12 +89,7 @@ class LaunchScreen(Screen[None]):
                 yield FormView()
                 yield Static(id="help")
             with Vertical(id="right"):
-                with VerticalScroll(id="facts", can_focus=False):
-                    yield Static(id="summary")
-                    yield Static(Content("changes"), classes="title")
-                    yield Static(id="difference")
-                    yield Static(Content("the same from a shell"), classes="title")
-                    yield Static(id="command")
+                yield Facts(self.home)
                 with Horizontal(id="start"):
                     yield Input(id="name", compact=True, placeholder="name of the run")
                     yield Button("Launch", id="launch", variant="primary", compact=True)
@@ -143,7 +112,7 @@ class LaunchScreen(Screen[None]):
         if self.form and self.form.source == source:
             return
         try:
-            self.form = self.forms.get(source) or Form.open(source)
+            self.form = self.forms.get(source) or Form.open(source, self.home)
         except SpecError as error:
             self._refuse(str(error))
             return
@@ -197,24 +166,42 @@ class LaunchScreen(Screen[None]):
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
+        row = self.query_one(FormView).current
         if event.input.id == "name":
             self.query_one("#launch").focus()
+        elif row and row.field.shape != "plain":
+            self._edit_value(row)
         else:
             self.query_one(FormView).walk(1)
+
+    def _edit_value(self, row: FieldRow) -> None:
+        """Open an editor of several lines for a list or a table."""
+        form, stage, field = row.form, row.stage, row.field
+
+        def keep(text: str | None) -> None:
+            if text is not None:
+                row.put(text)
+
+        judge = partial(form.problem_with, stage, field)
+        self.app.push_screen(EditValue(field, form.text(stage, field), judge), keep)
 
     def _judge(self) -> None:
         """Ask the spec again, and show everything that follows from the answer."""
         form = self.form
         if form is None:
             return
-        self.verdict = form.check(self.home)
+        self.verdict = form.check()
         self.query_one(FormView).mark(self.verdict.problems)
-        self.query_one(StageRow).show(form, self.stage, self.verdict)
-        self.query_one("#summary", Static).update(summary(form, self.verdict))
-        self.query_one("#difference", Static).update(difference(form))
-        self.query_one("#command", Static).update(Content(printable(form.command())))
+        self.query_one(Facts).show(form, self.stage, self.verdict)
         self.query_one("#name").set_class((0, NAME) in self.verdict.problems, "-invalid")
+        self._show_stages()
         self._explain()
+
+    @on(Facts.Changed)
+    def _show_stages(self) -> None:
+        if self.form:
+            lacking = self.query_one(Facts).lacking
+            self.query_one(StageRow).show(self.form, self.stage, self.verdict, lacking)
 
     def _explain(self) -> None:
         row = self.query_one(FormView).current
@@ -229,7 +216,7 @@ class LaunchScreen(Screen[None]):
         form = self.query_one(FormView)
         panes: list[Widget] = [
             pane
-            for pane in self.query("#presets, #preset, StageRow, FormView, #name, #launch")
+            for pane in self.query("#presets, #preset, StageRow, FormView, #facts, #name, #launch")
             if pane.display and (pane is form or pane.focusable)
         ]
         here = next((p for p in panes if p.has_focus or p.has_focus_within), None)
@@ -260,21 +247,87 @@ class LaunchScreen(Screen[None]):
 
     def action_copy(self) -> None:
         if self.form:
-            self.app.copy_to_clipboard(self.form.command())
+            self.app.copy_to_clipboard(self.form.command(self.verdict.preset))
             self.notify("copied the command line", markup=False)
+
+    def action_validate(self) -> None:
+        """Let the engine look at model, data and rewards, and estimate once more."""
+        self._judge()
+        if preset := self._valid():
+            self.query_one(Facts).check(preset)
+
+    def action_details(self) -> None:
+        """Everything that is known, with whole tables and examples, on a page of its own."""
+        if self.form:
+            self.app.push_screen(TextPage(self.form.source, self.query_one(Facts).report))
+
+    def action_save(self) -> None:
+        """Save what would be launched as a preset of one's own, under a name that is asked for."""
+        form = self.form
+        self._judge()
+        if form is None or (preset := self._valid()) is None:
+            return
+
+        async def named(name: str | None) -> None:
+            if name:
+                await self._save(form, preset, name)
+
+        stem = Path(form.source).stem
+        name = form.title or (stem if form.source in own_presets(self.home) else f"{stem}-mine")
+        self.app.push_screen(NamePreset(self.home, name), named)
+
+    async def _save(self, form: Form, preset: Preset, name: str) -> None:
+        try:
+            path = save_preset(form, preset, name)
+        except (SpecError, OSError) as error:
+            self._refuse(f"not saved: {error}")
+            return
+        # What was typed is the new preset's now.
+        for source in (form.source, name):
+            self.forms.pop(source, None)
+        self.form = None
+        await self._offer(name)
+        self.notify(f"saved as {path}", markup=False)
+
+    async def _offer(self, name: str) -> None:
+        """List the presets anew, and show one of them."""
+        self._sources = offered(self.home, None)
+        named = list(titles(self.home, self._sources))
+        listed = self.query_one("#presets", OptionList)
+        listed.clear_options()
+        listed.add_options(Option(Content(title), id=source) for source, title in named)
+        choices = [(Content(title), source) for source, title in named]
+        self.query_one("#preset", Select).set_options(choices)
+        await self.choose(name)
+        self.query_one(FormView).enter()
+
+    def _valid(self) -> Preset | None:
+        """What the form would launch; tells the person why not where it is not valid."""
+        if self.form and self.verdict.preset is None:
+            self._refuse(summary(self.form, self.verdict, (), False).plain)
+        return self.verdict.preset
 
     @on(Button.Pressed, "#launch")
     def action_launch(self) -> None:
-        form = self.form
-        if form is None:
-            return
         # The files that a spec names may have changed since the last key.
         self._judge()
-        if self.verdict.preset is None:
-            self._refuse(summary(form, self.verdict).plain)
+        if self.form is None or (preset := self._valid()) is None:
             return
+        if reasons := self.query_one(Facts).refusals():
+            self._refuse("\n".join(reasons))
+        elif misfits := self.query_one(Facts).misfits():
+            more = len(misfits) - ASKED
+            told = [*misfits[:ASKED], *([f"and {more} more stages"] if more > 0 else [])]
+            question = "It does not fit into what is free now."
+            ask = ConfirmScreen(question, "\n".join(told), "launch anyway")
+            self.app.push_screen(ask, lambda yes: self._start(preset) if yes else None)
+        else:
+            self._start(preset)
+
+    def _start(self, preset: Preset) -> None:
+        assert self.form is not None, "a preset comes from a form"
         try:
-            runs = launch(self.home, self.verdict.preset, form.title)
+            runs = launch(self.home, preset, self.form.title)
         except (SpecError, RunNotFound, OSError) as error:
             self._refuse(str(error))
             return
@@ -295,18 +348,3 @@ class LaunchScreen(Screen[None]):
     def _leave(self, agreed: bool | None) -> None:
         if agreed:
             self.dismiss()
-
-
-def _spec_file(home: Path, spec: Spec) -> str | None:
-    """The run.toml that holds this spec, of the newest such run."""
-    for run in all_runs(home):
-        if spec.name in run.id:
-            with suppress(SpecError):
-                if run.spec() == spec:
-                    return str(run.spec_file)
-    return None
-
-
-def _title(source: str) -> str:
-    path = Path(source)
-    return printable(f"run {path.parent.name}" if path.name == "run.toml" else path.stem)

@@ -24,9 +24,9 @@ from rlhf_engine.runs.sample import printable
 from workbench.keys import Key, bindings
 from workbench.samples_feed import SamplesFeed, SampleView, Want
 from workbench.widgets.ask_pane import AskPane
-from workbench.widgets.reading import Reading
 from workbench.widgets.response_words import empty_words, full_text, title_line
 from workbench.widgets.sample_list import SampleList
+from workbench.widgets.sample_reading import SampleReading
 from workbench.widgets.text_page import TextPage
 from workbench.widgets.token_text import TokenText
 
@@ -98,7 +98,7 @@ class SamplesScreen(Screen[None]):
         yield Static(id="title")
         with Horizontal(id="body"):
             yield SampleList(id="list")
-            yield Reading(id="reading")
+            yield SampleReading(id="reading")
         yield AskPane(self.run, id="ask")
         yield Input(id="line")
         yield Footer()
@@ -154,8 +154,8 @@ class SamplesScreen(Screen[None]):
         self.query_one(AskPane).show(view)
 
     @property
-    def _reading(self) -> Reading:
-        return self.query_one(Reading)
+    def _reading(self) -> SampleReading:
+        return self.query_one(SampleReading)
 
     # The list
 

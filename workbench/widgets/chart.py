@@ -6,15 +6,21 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from rich.style import Style
 from rich.text import Text
+from textual import events
 from textual.content import Content
+from textual.message import Message
 from textual_plotext import PlotextPlot
 
 from workbench.widgets import ticks
 from workbench.widgets.series import log_floor, thin
 
 Rgb = tuple[int, int, int]
-SMALLEST = (20, 5)
+SMALLEST = (20, 4)
+DOTTED = "┊"
+# Signs that plotext draws an axis with; the first of them is where the canvas begins.
+AXIS = frozenset("┤├┼│└")
 
 
 class Hue(Enum):
@@ -24,9 +30,13 @@ class Hue(Enum):
     MAIN_RAW = ((46, 84, 108), (160, 196, 220))
     SECOND = ((230, 159, 0), (150, 95, 0))
     SECOND_RAW = ((104, 80, 28), (222, 200, 150))
+    THIRD = ((0, 178, 130), (0, 110, 80))
+    THIRD_RAW = ((20, 84, 68), (150, 210, 190))
     TARGET = ((160, 166, 176), (110, 116, 126))
     KNOB = ((230, 130, 190), (150, 50, 110))
+    GUARD = ((225, 110, 50), (180, 70, 0))
     EVENT = ((120, 128, 140), (140, 146, 156))
+    CURSOR = ((240, 240, 240), (20, 20, 20))
 
 
 @dataclass(frozen=True)
@@ -41,17 +51,21 @@ class Line:
 
 @dataclass(frozen=True)
 class Marker:
-    """A vertical line at `x` with a word at its top; without `line` a sign at the bottom."""
+    """A vertical line at `x` with a word at its top, or a sign at the bottom."""
 
     x: float
     text: str
     hue: Hue
-    line: bool = True
+    style: Literal["line", "dotted", "sign"] = "line"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """All that a chart shows; `low` and `high` are the ends of its x axis."""
+    """All that a chart shows; `low` and `high` are the ends of its x axis.
+
+    `below` are the places where a value was too low for a logarithmic axis; `cursor` is where the
+    crosshair stands.
+    """
 
     lines: tuple[Line, ...] = ()
     low: float = 0.0
@@ -60,6 +74,8 @@ class Picture:
     markers: tuple[Marker, ...] = ()
     log: bool = False
     time: bool = False
+    below: Sequence[float] = ()
+    cursor: Marker | None = None
 
 
 class Chart(PlotextPlot):
@@ -67,10 +83,17 @@ class Chart(PlotextPlot):
 
     DEFAULT_CSS = "Chart { border: round $panel; border-title-color: $foreground; }"
 
+    @dataclass
+    class Pointed(Message):
+        """A person clicked on the chart at `x` of its axis."""
+
+        x: float
+
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self.picture = Picture()
         self._built: tuple[tuple[int, int], str] | None = None
+        self._left = 0
 
     def show(self, picture: Picture, title: Content, subtitle: Content) -> None:
         self.picture = picture
@@ -89,7 +112,17 @@ class Chart(PlotextPlot):
             self._built = key
         drawn = super().render()
         assert isinstance(drawn, Text)
+        if self.app.current_theme.ansi:
+            drawn = on_any_ground(drawn)
+        self._left = 1 + next((i for i, sign in enumerate(drawn.plain) if sign in AXIS), 0)
         return drawn
+
+    def on_click(self, event: events.Click) -> None:
+        at = event.get_content_offset(self)
+        if at is not None and self._built and at.x >= self._left:
+            share = (at.x - self._left) / max(1, self.size.width - self._left - 1)
+            low, high = self.picture.low, self.picture.high
+            self.post_message(self.Pointed(low + share * (high - low)))
 
     def _build(self, width: int, height: int) -> bool:
         """Put the picture into plotext's figure; False if there is nothing to draw."""
@@ -106,7 +139,26 @@ class Chart(PlotextPlot):
         low, high = _range([*values, *([target] if target is not None else [])], picture.log)
         # Not max(): with NaN second it returns the floor, and a gap would be drawn as a value.
         lines = [(line, xs, [low if y < low else y for y in ys]) for line, xs, ys in lines]
-        plot = self.plt
+        self._axes(low, high, target)
+        cell = (picture.high - picture.low) / max(1, width - 8)
+        markers = one_a_column(picture, cell)
+        self._upright(markers, low, high, height)
+        for line, xs, ys in lines:
+            draw = self.plt.scatter if line.dots else self.plt.plot
+            if xs:
+                sign = "•" if line.dots or len(xs) == 1 else "braille"
+                draw(xs, ys, marker=sign, color=self._rgb(line.hue))
+        if picture.below:
+            below, floor = thin(picture.below, picture.below, picture.low, picture.high, columns)
+            self.plt.scatter(below, [low] * len(floor), marker="▾", color=self._rgb(Hue.GUARD))
+        for marker in markers:
+            if marker.style == "sign":
+                self._write(marker, marker.x, low, "center")
+        self._label([marker for marker in markers if marker.style != "sign"], high, cell)
+        return True
+
+    def _axes(self, low: float, high: float, target: float | None) -> None:
+        picture, plot, (width, height) = self.picture, self.plt, self.size
         plot.clear_figure()
         plot.xaxes(True, False)
         plot.yaxes(True, False)
@@ -114,38 +166,35 @@ class Chart(PlotextPlot):
         plot.ylim(low, high)
         choose = ticks.decades if picture.log else ticks.linear
         up = choose(low, high, max(2, height - 3 if not picture.log else height // 2))
-        if target is not None:
+        if picture.target is not None and target is not None:
             up = ticks.with_target(up, (target, f"{picture.target:g}"), (high - low) / height)
         plot.yticks(*up)
         along = ticks.times if picture.time else ticks.steps
         plot.xticks(*along(picture.low, picture.high, max(2, width // 8)))
         if target is not None:
             plot.hline(target, color=self._rgb(Hue.TARGET))
-        for marker in picture.markers:
-            if marker.line and picture.low <= marker.x <= picture.high:
-                plot.vline(marker.x, color=self._rgb(marker.hue))
-        for line, xs, ys in lines:
-            draw = plot.scatter if line.dots else plot.plot
-            if xs:
-                sign = "•" if line.dots or len(xs) == 1 else "braille"
-                draw(xs, ys, marker=sign, color=self._rgb(line.hue))
-        for marker in picture.markers:
-            if not marker.line and picture.low <= marker.x <= picture.high:
-                self._write(marker, marker.x, low, "center")
-        self._label(picture, high, width)
-        return True
 
-    def _label(self, picture: Picture, top: float, width: int) -> None:
-        """Write the markers' words along the top; where two would overlap, the later one."""
-        cell = (picture.high - picture.low) / max(1, width - 8)
-        free = picture.high + cell
-        lines = [marker for marker in picture.markers if marker.line]
-        for marker in sorted(lines, key=lambda marker: -marker.x):
+    def _upright(self, markers: Sequence[Marker], low: float, high: float, height: int) -> None:
+        """Draw the markers' vertical lines; those of the data are drawn over them."""
+        for marker in markers:
+            color = self._rgb(marker.hue)
+            if marker.style == "line":
+                self.plt.vline(marker.x, color=color)
+            elif marker.style == "dotted":
+                ys = [low + (high - low) * row / height for row in range(height + 1)]
+                self.plt.scatter([marker.x] * len(ys), ys, marker=DOTTED, color=color)
+
+    def _label(self, markers: Sequence[Marker], top: float, cell: float) -> None:
+        """Write the markers' words along the top; where two would overlap, the later one, but
+        first of all the crosshair's."""
+        picture = self.picture
+        taken: list[tuple[float, float]] = []
+        for marker in sorted(markers, key=lambda marker: (marker.hue is not Hue.CURSOR, -marker.x)):
             room = cell * (len(marker.text) + 1)
             x = min(marker.x + cell, picture.high - room)
-            if picture.low <= marker.x <= picture.high and picture.low <= x and x + room <= free:
+            if picture.low <= x and not any(x < end and x + room > start for start, end in taken):
                 self._write(marker, x, top, "left")
-                free = x
+                taken.append((x, x + room))
 
     def _write(
         self, marker: Marker, x: float, y: float, alignment: Literal["left", "center"]
@@ -157,6 +206,32 @@ class Chart(PlotextPlot):
     def _rgb(self, hue: Hue) -> Rgb:
         dark, light = hue.value
         return dark if self.app.current_theme.dark else light
+
+
+def on_any_ground(drawn: Text) -> Text:
+    """The drawing without its ground, and with axes in the terminal's own colour.
+
+    Of a theme that leaves both to the terminal plotext would make black on black.
+    """
+    shown = Text(drawn.plain, no_wrap=True, end="")
+    for start, end, style in drawn.spans:
+        if isinstance(style, Style) and style.color and style.color.triplet != (0, 0, 0):
+            shown.stylize(Style(color=style.color, bold=style.bold), start, end)
+    return shown
+
+
+def one_a_column(picture: Picture, cell: float) -> list[Marker]:
+    """The markers within the picture's ends, the last of each look in a column; then the
+    crosshair's."""
+    found: dict[tuple[int, Hue, str], Marker] = {}
+    for marker in picture.markers:
+        if picture.low <= marker.x <= picture.high:
+            found[int((marker.x - picture.low) / cell), marker.hue, marker.style] = marker
+    if picture.cursor:
+        # A dotted line would be drawn over the crosshair's.
+        here = int((picture.cursor.x - picture.low) / cell)
+        found = {at: m for at, m in found.items() if m.style != "dotted" or at[0] != here}
+    return [*found.values(), *([picture.cursor] if picture.cursor else [])]
 
 
 def _range(values: Sequence[float], log: bool) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.events import DescendantFocus
@@ -15,10 +15,19 @@ from textual.widget import Widget
 from textual.widgets import Input, Select, Static, Switch
 
 from rlhf_engine.runs.sample import printable
-from workbench.form_model import Form, FormField
+from workbench.form_fields import FormField
+from workbench.form_model import Form, problem_of
+from workbench.keys import Key, bindings
 
 EMPTY = "empty"
 LABEL, EDITOR = 22, 20
+CHOICE_KEYS = (
+    Key("choice.next", "right", "choose(1)", "Next choice", "The next of the words", False),
+    Key("choice.before", "left", "choose(-1)", "Choice before", "The word before", False),
+    # Up and down walk the form's fields, and so must not open the list as in `Select`.
+    Key("choice.down", "down", "screen.field(1)", "Next field", "Next field", False),
+    Key("choice.up", "up", "screen.field(-1)", "Field before", "Field before", False),
+)
 
 
 class TextField(Input, inherit_bindings=False):
@@ -37,13 +46,7 @@ class TextField(Input, inherit_bindings=False):
 class Choice(Select[str]):
     """One of a few words; left and right go through them, enter opens the list."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right", "choose(1)", "Next choice", show=False),
-        Binding("left", "choose(-1)", "Choice before", show=False),
-        # Up and down walk the form's fields, and so must not open the list as in `Select`.
-        Binding("down", "screen.field(1)", "Next field", show=False),
-        Binding("up", "screen.field(-1)", "Field before", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(CHOICE_KEYS)]
 
     def __init__(self, choices: tuple[str, ...], value: str) -> None:
         super().__init__(
@@ -119,6 +122,7 @@ class FieldRow(Horizontal):
         before, problem, field = self._before, self._problem, self.field
         words = ["live"] if field.knob else []
         words += [field.unit] if field.unit else []
+        words += ["⏎ edit"] if field.shape != "plain" else []
         words += ["on" if self.editor.value else "off"] if field.is_switch else []
         sign, style, note_style = " ", "", "$text-muted"
         if before is not None:
@@ -220,14 +224,6 @@ class FormView(VerticalScroll, can_focus=False, inherit_bindings=False):
         if self.current in rows:
             place = rows.index(self.current) + by
             rows[min(len(rows) - 1, max(0, place))].editor.focus()
-
-
-def problem_of(problems: dict[tuple[int, str], str], stage: int, field: FormField) -> str | None:
-    """The problem of a field or of something inside it, such as one entry of a list."""
-    for (where, key), line in problems.items():
-        if where == stage and (key == field.key or key.startswith(f"{field.key}.")):
-            return printable(line)
-    return None
 
 
 def help_text(field: FormField, problem: str | None) -> Content:

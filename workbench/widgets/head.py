@@ -4,7 +4,7 @@ from textual.content import Content
 
 from rlhf_engine.runs.sample import printable
 from rlhf_engine.runs.state import RunState
-from workbench.commands.text import cells, clip, of_total, progress_text
+from workbench.commands.text import cells, clip, of_total, progress_text, wrap
 from workbench.feed import Snapshot
 from workbench.format import bar, short, span
 
@@ -72,9 +72,30 @@ def _told(state: RunState) -> str:
     words = printable(state.detail) or state.word
     if state.word == "paused":
         words += " · p goes on"
-    if state.word in ("failed", "lost"):
-        words += " · L shows its log"
+    if state.word == "done":
+        words += " · F goes on from a step of it in a new run · t its numbers"
     return words
+
+
+def ending(snapshot: Snapshot, width: int, most: int) -> Content:
+    """Why a run ended before its end and what to do, in at most so many lines; else nothing."""
+    state = snapshot.state
+    if not state.resumable or snapshot.problem:
+        return Content("")
+    head = f"{state.word} at step {of_total(state.step, state.total)}"
+    text = f"{head}: {state.detail}" if state.detail else head
+    lines = [line for part in text.splitlines() for line in wrap(part, width - 2)]
+    if len(lines) > most - 1:
+        lines = [*lines[: most - 2], f"{clip(lines[most - 2], width - 20)} … (L shows all)"]
+    offer = ["r starts it again"]
+    if saved := [row.step for row in snapshot.checkpoints if row.step <= state.step]:
+        offer = [f"r resumes it from the checkpoint of step {max(saved)}", "b rolls it back"]
+        offer.append("F forks it")
+    offer.append("L shows its log")
+    alarm = "bold $error" if state.word in ("failed", "lost") else "bold"
+    return Content.assemble(
+        ("\n".join(f" {line}" for line in lines), alarm), f"\n {clip(' · '.join(offer), width - 2)}"
+    )
 
 
 def event_line(snapshot: Snapshot, width: int) -> Content:

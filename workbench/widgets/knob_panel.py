@@ -88,6 +88,11 @@ class KnobPanel(Static, can_focus=True):
         if changed := self._last_change(snapshot):
             lines.append(Content.styled(changed, "$text-muted"))
         lines += [said(status) for status in self.steering.status(snapshot)[:4]]
+        if self.has_focus:
+            knob = self.steering.knobs[self._chosen]
+            unit = f" · {knob.unit}" if knob.unit else ""
+            lines.append(Content.styled(f"{knob.bounds}{unit}", "bold"))
+            lines.append(Content.styled(" ".join(knob.help.split()), "$text-muted"))
         self.update(Content("\n").join(lines))
 
     def _line(self, name: str, snapshot: Snapshot) -> Content:
@@ -104,8 +109,6 @@ class KnobPanel(Static, can_focus=True):
             parts.append((f" → {exact(staged)} staged", TONES["staged"]))
         elif waiting is not None:
             parts.append((f" → {exact(waiting)} waiting", TONES["waiting"]))
-        elif chosen:
-            parts.append((f" {steering.knobs[name].unit}", "$text-muted"))
         return Content.assemble(*parts)
 
     def _last_change(self, snapshot: Snapshot) -> str:

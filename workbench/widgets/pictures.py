@@ -1,10 +1,12 @@
 """Which charts a stage has, and how they are made from its steps."""
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
 
-from rlhf_engine.runs.reader import Session
+from rlhf_engine.runs.reader import Session, StepRow
 from workbench.feed import Snapshot
 from workbench.format import exact, short
 from workbench.widgets.chart import Hue, Line, Marker, Picture
@@ -36,7 +38,7 @@ class ChartPlan:
     @property
     def main(self) -> Curve:
         """The curve that stands for the chart in one figure."""
-        return next(curve for curve in self.curves if curve.hue is Hue.MAIN)
+        return next(c for c in self.curves if c.hue is Hue.MAIN and not c.dots)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class View:
     smoothing: float = SMOOTHINGS[0]
     time: bool = False
     window: int | None = None
+    cursor: int | None = None
 
 
 def _main(metric: str, label: str) -> Curve:
@@ -56,9 +59,10 @@ def _main(metric: str, label: str) -> Curve:
 _SCORE = ChartPlan(
     "score",
     (
-        Curve("gold", "gold", Hue.SECOND),
-        Curve("net_reward", "net of KL", Hue.MAIN_RAW),
-        Curve("score", "score", Hue.MAIN),
+        Curve("net_reward", "net of KL", Hue.THIRD, Hue.THIRD_RAW),
+        Curve("gold", "gold", Hue.SECOND, Hue.SECOND_RAW),
+        _main("score", "score"),
+        Curve("eval_score", "held out", Hue.MAIN, dots=True),
     ),
 )
 _LOSS = ChartPlan(
@@ -67,14 +71,24 @@ _LOSS = ChartPlan(
     log=True,
 )
 _ANSWERS = (
-    ChartPlan("score", (Curve("gold", "gold", Hue.SECOND), _main("score", "score"))),
+    ChartPlan(
+        "score", (Curve("gold", "gold", Hue.SECOND, Hue.SECOND_RAW), _main("score", "score"))
+    ),
     ChartPlan("length · tokens/response", (_main("response_tokens", "tokens"),)),
+    ChartPlan("KL to ref · nats/response, k1", (_main("kl", "KL"),), log=True, short_title="KL"),
 )
-PLANS: dict[str, tuple[ChartPlan, ChartPlan]] = {
+_ACCURACY = ChartPlan(
+    "accuracy on pairs",
+    (
+        _main("accuracy", "accuracy"),
+        Curve("eval_accuracy", "held out", Hue.SECOND, dots=True),
+    ),
+)
+PLANS: dict[str, tuple[ChartPlan, ...]] = {
     "ppo": (
         ChartPlan(
-            "KL to reference · nats/response",
-            (_main("kl", "KL"),),
+            "KL to ref · nats/response, k1 k3",
+            (Curve("kl_k3", "k3", Hue.THIRD), _main("kl", "KL")),
             log=True,
             target="kl_target",
             short_title="KL",
@@ -93,13 +107,11 @@ PLANS: dict[str, tuple[ChartPlan, ChartPlan]] = {
     ),
     "reward": (
         _LOSS,
+        _ACCURACY,
         ChartPlan(
-            "accuracy on pairs, and margin",
-            (
-                Curve("margin", "margin", Hue.MAIN_RAW),
-                _main("accuracy", "accuracy"),
-                Curve("eval_accuracy", "held out", Hue.SECOND, dots=True),
-            ),
+            "margin · score of chosen - rejected",
+            (_main("margin", "margin"), Curve("eval_margin", "held out", Hue.SECOND, dots=True)),
+            short_title="margin",
         ),
     ),
     "dpo": (
@@ -107,54 +119,78 @@ PLANS: dict[str, tuple[ChartPlan, ChartPlan]] = {
         ChartPlan(
             "implicit reward · chosen, rejected, margin",
             (
-                Curve("rejected_reward", "rejected", Hue.SECOND_RAW),
+                Curve("rejected_reward", "rejected", Hue.THIRD),
                 Curve("chosen_reward", "chosen", Hue.SECOND),
                 _main("margin", "margin"),
             ),
             short_title="implicit reward",
         ),
+        _ACCURACY,
     ),
     "collect": _ANSWERS,
     "evaluate": _ANSWERS,
 }
-DIM = (Hue.MAIN_RAW, Hue.SECOND_RAW)
-NAMES = {
-    Hue.MAIN: "$primary",
-    Hue.MAIN_RAW: "$text-muted",
-    Hue.SECOND: "$accent",
-    Hue.SECOND_RAW: "$accent-muted",
-}
+DIM = (Hue.MAIN_RAW, Hue.SECOND_RAW, Hue.THIRD_RAW)
+NAMES = {Hue.MAIN: "$primary", Hue.SECOND: "$accent", Hue.THIRD: "$success"}
+
+
+def visible(rows: Sequence[StepRow], view: View) -> Sequence[StepRow]:
+    """The steps that a view's window shows."""
+    return rows[-view.window :] if view.window else rows
+
+
+def place(row: StepRow, view: View, start: float) -> float:
+    """Where a step stands on the x axis."""
+    return row.time - start if view.time else row.step
 
 
 def picture(plan: ChartPlan, snapshot: Snapshot, book: SeriesBook, view: View) -> Picture:
     """What the chart of a plan shows of a run."""
-    rows = snapshot.steps
+    rows = visible(snapshot.steps, view)
     if not rows:
         return Picture()
-    start = rows[0].time
-    first, last = rows[-view.window if view.window and view.window < len(rows) else 0], rows[-1]
-    low, high = (first.time - start, last.time - start) if view.time else (first.step, last.step)
+    start = snapshot.steps[0].time
+    low, high = place(rows[0], view, start), place(rows[-1], view, start)
     lines: list[Line] = []
     for curve in plan.curves:
         lines += _lines(curve, book.get(curve.metric), view, start)
-    target = _knob(snapshot, plan.target) if plan.target else None
+    log = is_log(plan, view)
+    main = book.get(plan.main.metric)
     return Picture(
         lines=tuple(sorted(lines, key=lambda line: line.hue not in DIM)),
         low=low,
         high=high if high > low else low + 1,
-        target=target,
-        markers=tuple(_markers(snapshot, view.time, start)),
-        log=is_log(plan, view),
+        target=_knob(snapshot, plan.target) if plan.target else None,
+        markers=tuple(markers(snapshot, view.time, start)),
+        log=log,
         time=view.time,
+        below=_below_zero(main, view, start) if log else (),
+        cursor=_crosshair(rows, view, start),
     )
+
+
+def _crosshair(rows: Sequence[StepRow], view: View, start: float) -> Marker | None:
+    row = row_at(rows, view.cursor) if view.cursor is not None else None
+    return Marker(place(row, view, start), f"step {row.step}", Hue.CURSOR) if row else None
+
+
+def row_at(rows: Sequence[StepRow], step: int) -> StepRow | None:
+    """The row of a step, or the one nearest to it."""
+    index = bisect_left(rows, step, key=lambda row: row.step)
+    near = rows[max(0, index - 1) : index + 1]
+    return min(near, key=lambda row: abs(row.step - step)) if near else None
 
 
 def is_log(plan: ChartPlan, view: View) -> bool:
     return plan.log if view.log is None else plan.log and view.log
 
 
+def _xs(series: Series, view: View, start: float) -> list[float]:
+    return [time - start for time in series.times] if view.time else series.steps
+
+
 def _lines(curve: Curve, series: Series, view: View, start: float) -> list[Line]:
-    xs = [time - start for time in series.times] if view.time else series.steps
+    xs = _xs(series, view, start)
     if curve.dots:
         return [Line(xs, series.raw, curve.hue, dots=True)]
     if not view.smoothing:
@@ -163,24 +199,38 @@ def _lines(curve: Curve, series: Series, view: View, start: float) -> list[Line]
     return [*raw, Line(xs, series.smooth, curve.hue)]
 
 
+def _below_zero(series: Series, view: View, start: float) -> list[float]:
+    return [x for x, y in zip(_xs(series, view, start), series.raw, strict=True) if y < 0]
+
+
 def _knob(snapshot: Snapshot, name: str) -> float | None:
     return snapshot.last.knobs.get(name) if snapshot.last else None
 
 
-def _markers(snapshot: Snapshot, time: bool, start: float) -> list[Marker]:
-    """Changes by people (a controller moves its knob each step), resumes, checkpoints."""
+def markers(snapshot: Snapshot, time: bool, start: float) -> list[Marker]:
+    """Changes of knobs that somebody or a guard made (a controller moves its knob each step),
+    what guards found, resumes and rollbacks, checkpoints."""
     found = [
-        Marker(row.time - start if time else row.step, _named(row.name, row.new), Hue.KNOB)
-        for row in snapshot.changes
-        if row.source in ("command", "schedule")
-    ]
-    found += [
-        Marker(s.started - start if time else s.resumed_from_step, _began(s), Hue.EVENT)
+        Marker(s.started - start if time else s.resumed_from_step, _began(s), Hue.EVENT, "dotted")
         for s in snapshot.sessions
         if s.resumed_from_step
     ]
     found += [
-        Marker(row.time - start if time else row.step, "▲", Hue.EVENT, line=False)
+        Marker(row.time - start if time else row.step, "guard", Hue.GUARD)
+        for row in snapshot.events
+        if row.kind == "guard" and not snapshot.is_history(row)
+    ]
+    found += [
+        Marker(
+            row.time - start if time else row.step,
+            f"{'guard ' if row.source == 'guard' else ''}{_named(row.name, row.new)}",
+            Hue.GUARD if row.source == "guard" else Hue.KNOB,
+        )
+        for row in snapshot.changes
+        if row.source in ("command", "schedule", "guard")
+    ]
+    found += [
+        Marker(row.time - start if time else row.step, "▲", Hue.EVENT, "sign")
         for row in snapshot.checkpoints
     ]
     return found
@@ -204,13 +254,16 @@ def title(plan: ChartPlan, snapshot: Snapshot, view: View, wide: bool) -> Conten
     return Content(" " + " · ".join(words) + " ")
 
 
-def legend(plan: ChartPlan, book: SeriesBook) -> Content:
-    """The newest value of every curve, in its colour; how often KL-like values were negative."""
+def legend(plan: ChartPlan, book: SeriesBook, at: StepRow | None) -> Content:
+    """The newest value of every curve in its colour, or the one under the crosshair; how often
+    KL-like values were negative."""
     parts: list[str | tuple[str, str]] = [" "]
     for curve in reversed(plan.curves):
         if raw := book.get(curve.metric).raw:
+            value = at.metrics.get(curve.metric) if at else raw[-1]
             sign = "•" if curve.dots else "━"
-            parts.append((f"{sign} {curve.label} {short(raw[-1])}  ", NAMES[curve.hue]))
-    if plan.target and (below := sum(value < 0 for value in book.get(plan.curves[0].metric).raw)):
-        parts.append(f"{below} steps below 0  ")
-    return Content.assemble(*parts)
+            parts.append((f"{sign} {curve.label} {short(value)}  ", NAMES[curve.hue]))
+    main = book.get(plan.main.metric).raw
+    if plan.log and (below := sum(value < 0 for value in main)):
+        parts.append(f"▾ {below} step{'' if below == 1 else 's'} below 0  ")
+    return Content.assemble(*parts) if len(parts) > 1 else Content("")

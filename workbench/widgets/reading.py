@@ -1,121 +1,77 @@
-"""One sample to read: its prompt, its tokens with their figures, or how it differs from another."""
+"""What the crosshair reads: every figure of one step, in as many columns as there is room for."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from rlhf_engine.runs.reader import SampleRow
-from workbench.token_colours import Figure, modes_of, scale_of, token_values
-from workbench.widgets.response_words import (
-    difference,
-    prompt_words,
-    response_figures,
-    response_title,
-)
-from workbench.widgets.token_figures import legend, token_lines
-from workbench.widgets.token_text import TokenText
+from rlhf_engine.runs.reader import StepRow
+from rlhf_engine.runs.sample import printable
+from workbench.commands.text import clip, clock
+from workbench.feed import Snapshot
+from workbench.format import exact, short
+
+NARROWEST = 19
+MOST_HAPPENED = 3
 
 
-class Reading(Vertical):
-    """Keeps the cursor's token and the colours while the samples change."""
+class Reading(Static):
+    """The figures and knobs of the step under the crosshair, and what happened there."""
 
-    def __init__(self, id: str) -> None:
-        super().__init__(id=id)
-        self._row: SampleRow | None = None
-        self._scales: Mapping[str, float] = {}
-        self._marked: SampleRow | None = None
-        self._token = 0
-        self._mode = "log-ratio"
-        self._glyphs = False
+    DEFAULT_CSS = """
+    Reading { border: round $primary; padding: 0 1; }
+    Reading.strip { border: none; background: $panel; }
+    """
 
-    def compose(self) -> ComposeResult:
-        yield Static(id="prompt")
-        yield TokenText(id="response")
-        with VerticalScroll(id="diff", can_focus=False):
-            yield Static()
-        yield Static(id="legend")
-        yield Static(id="figures")
+    def show(self, row: StepRow, snapshot: Snapshot, first: Sequence[str]) -> None:
+        """Read a step; the figures named `first` come first, in case not all have room."""
+        head = f"step {row.step} · {clock(row.time)} · session {row.session}"
+        keys = "b back · F fork · t table · esc"
+        self.border_title, self.border_subtitle = Content(f" {head} "), Content(f" {keys} ")
+        width = self.content_size.width
+        names = [
+            *(n for n in first if n in row.metrics),
+            *(n for n in row.metrics if n not in first),
+        ]
+        figures = [(name, short(row.metrics[name])) for name in names]
+        for name, value in row.knobs.items():
+            label = f"{name} knob" if name in row.metrics else name
+            figures.append((label, exact(value, 4)))
+        lines = [clip(text, width) for text in happened(row.step, snapshot)][:MOST_HAPPENED]
+        lines += columns(figures, width, self.content_size.height - len(lines))
+        if self.has_class("strip"):
+            lines = [clip(f"{head} · {keys}", width), *lines]
+        self.update(Content("\n".join(lines)))
 
-    def show(
-        self, row: SampleRow | None, scales: Mapping[str, float], marked: SampleRow | None
-    ) -> None:
-        """Show a sample; with a marked one, the words in which they differ."""
-        self._row, self._scales, self._marked = row, scales, marked
-        if row is not None:
-            self._token = min(self._token, max(0, len(row.sample.pieces) - 1))
-        self._draw()
 
-    def _draw(self) -> None:
-        row, response = self._row, self.query_one(TokenText)
-        self.set_class(row is not None and self._marked is not None, "-diff")
-        self._static("prompt").update(prompt_words(row))
-        if row is None:
-            response.clear()
-            response.border_title, response.border_subtitle = "response", ""
-            self._static("legend").update("")
-            self._static("figures").update("")
-            return
-        figure = self._figure(row)
-        response.show(row.sample, self._token if row.sample.pieces else None, figure, self._glyphs)
-        response.border_title = Content(response_title(row))
-        response.border_subtitle = Content(response_figures(row))
-        self._static("legend").update(Content(legend(figure) if row.sample.pieces else ""))
-        self._static("figures").update(Content("\n".join(token_lines(row.sample, self._token))))
-        if self._marked is not None:
-            box = self.query_one("#diff", VerticalScroll)
-            box.border_title = Content(f"from step {self._marked.step} to step {row.step}")
-            box.query_one(Static).update(difference(self._marked, row))
+def columns(figures: list[tuple[str, str]], width: int, height: int) -> list[str]:
+    """Names and values in columns that are read downwards."""
+    count = max(1, width // NARROWEST)
+    while count > 1 and -(-len(figures) // (count - 1)) <= height:
+        count -= 1
+    rows = -(-len(figures) // count)
+    cell = width // count
+    lines = []
+    for index in range(rows):
+        parts = []
+        for name, value in figures[index::rows]:
+            name = clip(printable(name), max(4, cell - len(value) - 3))
+            parts.append(f"{name}{value.rjust(cell - 2 - len(name))}  ")
+        lines.append("".join(parts).rstrip())
+    return lines
 
-    def _static(self, name: str) -> Static:
-        return self.query_one(f"#{name}", Static)
 
-    def _figure(self, row: SampleRow) -> Figure:
-        mode = self._mode if self._mode in modes_of(row.sample) else "none"
-        values = token_values(row.sample, mode)
-        return Figure(mode, values, self._scales.get(mode) or scale_of(values))
-
-    def go_to(self, token: int) -> None:
-        """Put the cursor on a token, or on the nearest one that there is."""
-        if self._row is not None:
-            self._token = max(0, min(len(self._row.sample.pieces) - 1, token))
-            self._draw()
-
-    def go(self, by: int) -> None:
-        self.go_to(self._token + by)
-
-    def go_to_extreme(self, way: int) -> str:
-        """To the next token with an extreme figure, round the end; why not, if there is none."""
-        if self._row is None:
-            return ""
-        figure = self._figure(self._row)
-        count = len(self._row.sample.pieces) if figure.values else 0
-        places = ((self._token + way * n) % count for n in range(1, count + 1))
-        found = next((place for place in places if figure.extreme(place)), None)
-        if found is not None:
-            self.go_to(found)
-            return ""
-        none = figure.mode == "none"
-        return "v colours by a figure first" if none else f"no extreme {figure.mode} here"
-
-    def next_colours(self) -> str:
-        """Colour by the next recorded figure; why not, if there is none."""
-        if self._row is None:
-            return ""
-        modes = modes_of(self._row.sample)
-        place = modes.index(self._mode) if self._mode in modes else 0
-        self._mode = modes[(place + 1) % len(modes)]
-        self._draw()
-        only = len(modes) == 1
-        return "no figures of single tokens are recorded for this sample" if only else ""
-
-    def toggle_glyphs(self) -> None:
-        self._glyphs = not self._glyphs
-        self._draw()
-
-    def scroll_text(self, way: int) -> None:
-        """Half a page of the response, or of the difference."""
-        box = self.query_one("#diff" if self.has_class("-diff") else "#response")
-        box.scroll_relative(y=way * max(1, box.size.height // 2), animate=False)
+def happened(step: int, snapshot: Snapshot) -> list[str]:
+    """Changes of knobs at a step, its checkpoint, and events but for answers to commands."""
+    found = [
+        f"{row.name} {exact(row.old, 4) if row.old is not None else '–'} → {exact(row.new, 4)} "
+        f"({row.source})"
+        for row in snapshot.changes
+        if row.step == step and row.source not in ("config", "controller")
+    ]
+    found += ["▲ checkpoint" for row in snapshot.checkpoints if row.step == step]
+    return found + [
+        f"{row.kind}: {row.text}"
+        for row in snapshot.events
+        if row.step == step and row.kind not in ("command", "checkpoint")
+    ]

@@ -53,7 +53,7 @@ class Series:
 
 
 class SeriesBook:
-    """Every metric of a run that was asked for, extended by the rows that are new."""
+    """Every metric or knob of a run that was asked for, extended by the rows that are new."""
 
     def __init__(self) -> None:
         self._key: tuple[int, float] = (-1, 0.0)
@@ -71,7 +71,7 @@ class SeriesBook:
     def get(self, name: str) -> Series:
         series = self._series.setdefault(name, Series(self._key[1]))
         for row in self._rows[self._read.get(name, 0) :]:
-            if (value := row.metrics.get(name)) is not None:
+            if (value := row.metrics.get(name, row.knobs.get(name))) is not None:
                 series.add(row.step, row.time, value)
         self._read[name] = len(self._rows)
         return series

@@ -25,14 +25,16 @@ class Status:
 
 @dataclass
 class Steering:
-    """Knobs of one run: their values, what is staged, and what was sent from here."""
+    """Knobs of one run: their values, what is staged, and what was sent from here; `asked` is
+    what was sent last, whose answers are shown."""
 
     knobs: dict[str, Knob]
     start: dict[str, float]
     staged: dict[str, float] = field(default_factory=dict)
     typed: str = ""
     problem: str = ""
-    sent: list[str] = field(default_factory=list)
+    sent: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
 
     def value(self, name: str, snapshot: Snapshot) -> float:
         """The value that the next step runs with, as far as the run has said."""
@@ -91,9 +93,8 @@ class Steering:
             )
             lines.append(Status("staged", f"staged {values}: enter sends, esc drops"))
         lines += [self._waiting(command, snapshot) for command in self.open(snapshot)]
-        if self.sent and (answer := self._answer(self.sent[-1], snapshot)):
-            lines.append(answer)
-        return lines
+        answers = [self._answer(sent, snapshot) for sent in self.asked]
+        return lines + [answer for answer in answers if answer]
 
     def _waiting(self, command: Command, snapshot: Snapshot) -> Status:
         who = "" if command.id in self.sent else f" from {command.client or 'elsewhere'}"

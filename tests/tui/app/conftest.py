@@ -112,7 +112,9 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the runs whose engines would have been started."""
     found: list[str] = []
-    monkeypatch.setattr("workbench.screens.home.start_engine", lambda run: found.append(run.id))
+    monkeypatch.setattr(
+        "workbench.screens.home_verbs.start_engine", lambda run: found.append(run.id)
+    )
     return found
 
 

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from tests.cli.fakes import FakeEngine, make_run
+from tests.tui.app.conftest import at, ended
 from tests.tui.app.seen import seen, settle
+from tests.tui.fake_run import HOSTILE
 from workbench.app import WorkbenchApp
 
 SIZES = [(120, 40), (80, 24)]
@@ -14,6 +17,30 @@ SIZES = [(120, 40), (80, 24)]
 @pytest.mark.parametrize("size", SIZES)
 async def test_several(several: Path, size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
     app = WorkbenchApp(several)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        assert seen(app) == snapshot
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_live(home: Path, size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
+    run = at(make_run(home, name="busy"), "20260301-110000")
+    ended(home, "20260301-100000", "before")
+    with FakeEngine(run, steps=5, status="paused", answers=None):
+        app = WorkbenchApp(home)
+        async with app.run_test(size=size) as pilot:
+            await settle(pilot)
+            await pilot.press("space", "space")
+            assert seen(app) == snapshot
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_hostile(home: Path, size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
+    run = ended(home, "20260301-110000", "x", "failed", HOSTILE)
+    run.path.rename(run.path.with_name(f"20260301-110000-{HOSTILE.replace('/', '|')}"))
+    broken = ended(home, "20260301-100000", "broken")
+    broken.store.write_bytes(b"SQLite format 3\x00" + b"\xff" * 4096)
+    app = WorkbenchApp(home)
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
         assert seen(app) == snapshot

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.tui.app.conftest import ended
-from workbench.runs_list import FilterError, RunsList, parse_filter
+from workbench.runs_filter import FilterError, parse_filter
+from workbench.runs_list import RunsList
 from workbench.screens.home_table import age, figure
 
 

@@ -1,60 +1,23 @@
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+"""The form by its keys: choosing, typing, launching, leaving."""
+
 from pathlib import Path
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
-from textual.pilot import Pilot
-from textual.widgets import Select, Static
+from textual.widgets import Select
 
 from rlhf_engine.job.spec import PpoSpec
 from rlhf_engine.runs.directory import RunDir, all_runs
+from tests.tui.launch.shown import (
+    App,
+    estimated,
+    focus,
+    launch_screen,
+    says,
+    type_over,
+)
 from tests.tui.screen_text import screen_text
-from workbench.app import WorkbenchApp
 from workbench.screens.launch import LaunchScreen
-from workbench.widgets.form import FieldRow, FormView
-
-ApPilot = Pilot[None]
-
-
-class App(WorkbenchApp):
-    """The application with its monitor noted down instead of opened."""
-
-    opened: RunDir | None = None
-
-    def open_monitor(self, run: RunDir) -> None:
-        self.opened = run
-
-
-@asynccontextmanager
-async def launch_screen(
-    home: Path, preset: str | None = "tiny", size: tuple[int, int] = (120, 40)
-) -> AsyncIterator[tuple[ApPilot, LaunchScreen]]:
-    app = App(home)
-    async with app.run_test(size=size) as pilot:
-        app.open_form(preset)
-        await pilot.pause()
-        assert isinstance(app.screen, LaunchScreen)
-        yield pilot, app.screen
-
-
-async def focus(pilot: ApPilot, screen: LaunchScreen, key: str) -> FieldRow:
-    row = screen.query_one(FormView).row(key)
-    row.editor.focus()
-    await pilot.pause()
-    return row
-
-
-async def type_over(pilot: ApPilot, screen: LaunchScreen, key: str, text: str) -> FieldRow:
-    """Replace a field's text: an editor selects all of it when it gets the focus."""
-    row = await focus(pilot, screen, key)
-    await pilot.press(*text)
-    await pilot.pause()
-    return row
-
-
-def says(screen: LaunchScreen, name: str) -> str:
-    return str(screen.query_one(f"#{name}", Static).content)
 
 
 async def test_a_changed_field_reaches_run_toml_and_the_monitor_opens(
@@ -63,7 +26,7 @@ async def test_a_changed_field_reaches_run_toml_and_the_monitor_opens(
     async with launch_screen(home) as (pilot, screen):
         row = await type_over(pilot, screen, "ppo.kl.coef", "0.2")
         assert "was 0.05" in str(row.render())
-        assert says(screen, "command") == "workbench run tiny --set ppo.kl.coef=0.2"
+        assert says(screen, "command") == f"workbench run tiny --home {home} --set ppo.kl.coef=0.2"
         assert "0.05 → 0.2" in says(screen, "difference")
         await pilot.press("ctrl+g")
         await pilot.pause()
@@ -101,8 +64,8 @@ async def test_a_stage_of_a_pipeline_is_edited_by_keyboard(
         await pilot.press("ctrl+pagedown")
         await pilot.pause()
         await type_over(pilot, screen, "seed", "5")
-        assert says(screen, "command") == "workbench run both --set second:seed=5"
-        await pilot.press("tab", *"mine", "enter", "enter")
+        assert says(screen, "command") == f"workbench run both --home {home} --set second:seed=5"
+        await pilot.press("tab", "tab", *"mine", "enter", "enter")
         await pilot.pause()
         assert [(run.id[16:], run.spec().seed) for run in started] == [
             ("mine-first", 0),
@@ -118,16 +81,16 @@ async def test_arrows_walk_the_fields_and_left_and_right_choose(home: Path) -> N
         assert says(screen, "command").endswith("--set ppo.advantage=rloo --set ppo.value=shared")
         await pilot.press("u")
         await pilot.pause()
-        assert says(screen, "command") == "workbench run tiny --set ppo.value=shared"
+        assert says(screen, "command") == f"workbench run tiny --home {home} --set ppo.value=shared"
 
 
 async def test_u_is_a_letter_in_a_text_and_ctrl_z_undoes_it(home: Path) -> None:
     async with launch_screen(home) as (pilot, screen):
         await type_over(pilot, screen, "data.split", "u")
-        assert says(screen, "command") == "workbench run tiny --set data.split=u"
+        assert says(screen, "command") == f"workbench run tiny --home {home} --set data.split=u"
         await pilot.press("ctrl+z")
         await pilot.pause()
-        assert says(screen, "command") == "workbench run tiny"
+        assert says(screen, "command") == f"workbench run tiny --home {home}"
 
 
 async def test_another_preset_and_back_keeps_what_was_typed(home: Path) -> None:
@@ -136,7 +99,7 @@ async def test_another_preset_and_back_keeps_what_was_typed(home: Path) -> None:
         for source in ("both", "tiny"):
             await screen.choose(source)
             await pilot.pause()
-        assert says(screen, "command") == "workbench run tiny --set seed=3"
+        assert says(screen, "command") == f"workbench run tiny --home {home} --set seed=3"
 
 
 async def test_escape_asks_before_it_drops_changes(home: Path) -> None:
@@ -167,7 +130,7 @@ async def test_the_spec_of_a_run_is_launched_again(home: Path, started: list[Run
         await pilot.pause()
         screen = app.screen
         assert isinstance(screen, LaunchScreen)
-        assert says(screen, "command") == f"workbench run {run.spec_file}"
+        assert says(screen, "command") == f"workbench run {run.spec_file} --home {home}"
         await pilot.press("ctrl+g")
         await pilot.pause()
     assert started[1].spec() == run.spec()
@@ -193,7 +156,7 @@ async def test_a_preset_that_cannot_be_read_leaves_the_others(home: Path, preset
     async with launch_screen(home, "both") as (pilot, screen):
         await screen.choose("tiny")
         await pilot.pause()
-        assert says(screen, "command") == "workbench run tiny"
+        assert says(screen, "command") == f"workbench run tiny --home {home}"
 
 
 async def test_a_narrow_terminal_chooses_presets_from_a_list(home: Path) -> None:
@@ -202,9 +165,16 @@ async def test_a_narrow_terminal_chooses_presets_from_a_list(home: Path) -> None
         screen.query_one("#preset", Select).focus()
         await pilot.press("enter", "up", "enter")
         await pilot.pause()
-        assert says(screen, "command") == "workbench run both"
+        assert says(screen, "command") == f"workbench run both --home {home}"
 
 
+@pytest.fixture
+def usual_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No path of a test's folder in a picture."""
+    monkeypatch.setattr("workbench.form_model._is_usual", lambda _: True)
+
+
+@pytest.mark.usefixtures("usual_home")
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)], ids=["120x40", "80x24"])
 async def test_picture(home: Path, size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
     async with launch_screen(home, "both", size) as (pilot, screen):
@@ -212,4 +182,15 @@ async def test_picture(home: Path, size: tuple[int, int], snapshot: SnapshotAsse
         await pilot.pause()
         await type_over(pilot, screen, "ppo.kl.target", "8")
         await type_over(pilot, screen, "ppo.kl.coef", "-1")
+        assert screen_text(pilot.app) == snapshot
+
+
+@pytest.mark.usefixtures("usual_home")
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)], ids=["120x40", "80x24"])
+async def test_picture_of_a_form_that_can_start(
+    home: Path, size: tuple[int, int], snapshot: SnapshotAssertion
+) -> None:
+    async with launch_screen(home, "tiny", size) as (pilot, screen):
+        await type_over(pilot, screen, "seed", "3")
+        await estimated(pilot, screen)
         assert screen_text(pilot.app) == snapshot

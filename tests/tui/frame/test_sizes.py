@@ -1,0 +1,67 @@
+"""Terminals of any size, changed at random while a run streams."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.tui.app.seen import seen, settle
+from tests.tui.fake_run import alive, fake_run
+from tests.tui.frame.conftest import PLACES
+from workbench.app import MIN_COLUMNS, MIN_LINES, TooSmall, WorkbenchApp
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_screen_lives_through_any_sizes(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.feed.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("workbench.screens.monitor.redraw_seconds", lambda: 0.05)
+    fake, chance = fake_run(tmp_path), random.Random(int(place))
+    fake.steps(30)
+    app = WorkbenchApp(tmp_path, open_run=fake.run.id)
+    with alive(fake.run):
+        async with app.run_test(size=(120, 40)) as pilot:
+            await settle_screen(pilot.pause)
+            await pilot.press(place)
+            home = app.screen
+            for _ in range(25):
+                fake.steps(2)
+                fake.samples("why?", "because " * chance.randrange(1, 60))
+                wide, high = chance.randrange(40, 200), chance.randrange(10, 60)
+                await pilot.resize_terminal(wide, high)
+                await settle_screen(pilot.pause)
+                small = wide < MIN_COLUMNS or high < MIN_LINES
+                assert isinstance(app.screen, TooSmall) == small
+                shown = seen(app)
+                assert (f"needs 60x16, have {wide}x{high}" in shown) == small
+                assert shown.count("\n") == high - 1
+                assert max(map(len, shown.splitlines())) <= wide
+            await pilot.resize_terminal(120, 40)
+            await settle_screen(pilot.pause)
+            assert app.screen is home
+            await pilot.press("q")
+    fake.store.close()
+
+
+async def settle_screen(pause: object) -> None:
+    """Let the feed's thread tell what is new, and the screen draw it."""
+    for _ in range(3):
+        await asyncio.sleep(0.02)
+        await pause()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_the_smallest_size_still_draws(tmp_path: Path, place: str) -> None:
+    fake = fake_run(tmp_path)
+    fake.steps(30)
+    app = WorkbenchApp(tmp_path, open_run=fake.run.id)
+    with alive(fake.run):
+        async with app.run_test(size=(MIN_COLUMNS, MIN_LINES)) as pilot:
+            await settle(pilot) if place == "1" else await settle_screen(pilot.pause)
+            await pilot.press(place)
+            await settle_screen(pilot.pause)
+            assert not isinstance(app.screen, TooSmall)
+            assert seen(app).strip()
+    fake.store.close()
