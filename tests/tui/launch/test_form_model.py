@@ -128,7 +128,7 @@ RULE = '{metric = "kl", above = 2.0, action = "scale", knob = "kl_coef", factor 
 
 
 def test_a_list_of_tables_is_one_line_that_can_be_edited_and_launched(home: Path) -> None:
-    form = Form.open("tiny")
+    form = Form.open("tiny", home)
     guards = field(form, "guards")
     assert (form.text(0, guards), "kl_target" in guards.help) == ("[]", True)
     form.type(0, guards, f"[{RULE}]")
@@ -144,7 +144,7 @@ def test_a_list_of_tables_is_one_line_that_can_be_edited_and_launched(home: Path
 
 
 def test_limits_are_edited_as_a_pair_and_say_their_unit(home: Path) -> None:
-    form = Form.open("tiny")
+    form = Form.open("tiny", home)
     limits = field(form, "health.kl")
     assert (form.text(0, limits), limits.unit) == ("[2.0, 4.0]", "× kl_target")
     form.type(0, limits, "[2, 4]")
