@@ -134,12 +134,12 @@ def test_a_list_of_tables_is_one_line_that_can_be_edited_and_launched(home: Path
     form.type(0, guards, f"[{RULE}]")
     (change,) = form.changes()
     assert change.override == f"guards=[{RULE}]"
-    verdict = form.check(home)
+    verdict = form.check()
     assert verdict.preset is not None, verdict.problems
     (guard,) = guards_of(verdict.preset.stages[0])
     assert guards.show([guard]) == f"[{RULE}]", "defaults are left out"
     form.type(0, guards, f"[{RULE.replace('kl_coef', 'kl_cof')}]")
-    (((_, key), line),) = form.check(home).problems.items()
+    (((_, key), line),) = form.check().problems.items()
     assert (key, "did you mean 'kl_coef'" in line) == ("guards.0.knob", True)
 
 
@@ -150,5 +150,5 @@ def test_limits_are_edited_as_a_pair_and_say_their_unit(home: Path) -> None:
     form.type(0, limits, "[2, 4]")
     assert not form.changes()
     form.type(0, limits, "[3]")
-    assert "write [watch, bad]" in form.check(home).problems[0, "health.kl"]
+    assert "write [watch, bad]" in form.check().problems[0, "health.kl"]
     assert [f.group for f in form.fields(0)][-1] == "health"
