@@ -229,7 +229,7 @@ class StoreReader:
             # A store that no engine has opened since there is such a table.
             return []
         return [
-            MeasuredRow(seq, session, step, at, _numbers(metrics), command)
+            MeasuredRow(seq, session, step, at, _numbers(metrics, json.loads), command)
             for seq, session, step, at, metrics, command in rows
         ]
 

@@ -1,5 +1,6 @@
 """The knobs of a run: values, what is staged, what waits, who changed them last."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,7 +50,7 @@ class KnobPanel(Static, can_focus=True):
         self.steering = steering
         self._names = list(steering.knobs)
         self._chosen = "kl_coef" if "kl_coef" in self._names else self._names[0]
-        self._told: tuple[str, list[Span]] = ("", [])
+        self._told: tuple[str, Sequence[Span]] = ("", [])
         self.border_title = "knobs"
 
     @property

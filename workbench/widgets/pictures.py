@@ -185,7 +185,7 @@ def is_log(plan: ChartPlan, view: View) -> bool:
     return plan.log if view.log is None else plan.log and view.log
 
 
-def _xs(series: Series, view: View, start: float) -> list[float]:
+def _xs(series: Series, view: View, start: float) -> Sequence[float]:
     return [time - start for time in series.times] if view.time else series.steps
 
 
