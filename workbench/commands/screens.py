@@ -1,5 +1,6 @@
 """Opening the TUI: without a verb, and `attach`."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -29,7 +30,12 @@ def open_screens(home: Path, open_run: str | None = None) -> None:
             "export TERM=xterm-256color if the terminal can place its cursor, or use the verbs "
             "(`workbench --help` lists all)"
         )
+    # What is loaded now stays: looking through it for garbage, now and later, is work for nothing.
+    gc.disable()
     from workbench.app import WorkbenchApp
+
+    gc.freeze()
+    gc.enable()
 
     WorkbenchApp(home, open_run=open_run).run()
 

@@ -25,6 +25,7 @@ from workbench.keys import Key, bindings
 from workbench.lanes import Lane, News, Reader
 from workbench.runs_list import RunsList
 from workbench.screens.pick import Choice, PickScreen
+from workbench.screens.seen import is_seen
 from workbench.widgets import overlay_pictures as pictures
 from workbench.widgets.compare_charts import CompareCharts
 from workbench.widgets.field_table import FieldTable
@@ -69,6 +70,8 @@ class CompareScreen(Screen[None]):
         super().__init__()
         self._home, self._board = home, board
         self._lanes: dict[str, Lane] = {}
+        # Lanes that were taken out too: the reader tells nothing of a run put back at once.
+        self._known: dict[str, Lane] = {}
         self._reader = Reader(self._tell)
         self._drawn, self._due = 0.0, False
         self._problem = ""
@@ -95,9 +98,11 @@ class CompareScreen(Screen[None]):
     def _take_board(self) -> None:
         """Follow the runs that the board holds now."""
         marks, before = self._board.marks, self._lanes
-        self._lanes = {
-            run.id: before.get(run.id) or Lane(run, marks[run.id]) for run in self._board.runs
-        }
+        self._lanes = {}
+        for run in self._board.runs:
+            lane = self._known.setdefault(run.id, Lane(run, marks[run.id]))
+            lane.slot = marks[run.id]
+            self._lanes[run.id] = lane
         self._reader.wanted = tuple(self._board.runs)
         self._draw()
         # Drawing the footer anew is costly: only when there is a first run, or none is left.
@@ -149,7 +154,7 @@ class CompareScreen(Screen[None]):
 
     def _draw(self) -> None:
         self._due = False
-        if not self.is_mounted or not self.is_current:
+        if not self.is_mounted or not is_seen(self):
             return
         self._drawn = time.monotonic()
         board, lanes, shown = self._board, self._all, self._shown

@@ -64,6 +64,8 @@ class PickScreen(ModalScreen[str | None]):
         super().__init__()
         self._title, self._from, self._none = title, read, none
         self._choices: Sequence[Choice] = ()
+        self._was_read = False
+        self._hurried = False
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -89,12 +91,15 @@ class PickScreen(ModalScreen[str | None]):
 
     @on(Found)
     def _take(self, event: Found) -> None:
-        self._choices = event.choices
+        self._choices, self._was_read = event.choices, True
         self._fill(event.problem or self._none)
+        if self._hurried:
+            self._chosen()
 
     @on(Input.Changed)
     def _narrow(self) -> None:
-        self._fill("nothing fits what you typed")
+        if self._was_read:
+            self._fill("nothing fits what you typed")
 
     def _fill(self, none: str) -> None:
         words = self.query_one(Input).value.lower().split()
@@ -119,6 +124,8 @@ class PickScreen(ModalScreen[str | None]):
 
     @on(Input.Submitted)
     def _chosen(self) -> None:
+        # Who types ahead gets what they asked for once there is something to choose from.
+        self._hurried = not self._was_read
         if (option := self.query_one(OptionList).highlighted_option) is not None:
             self.dismiss(option.id)
 

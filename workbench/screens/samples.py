@@ -23,6 +23,7 @@ from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.runs.sample import printable
 from workbench.keys import Key, bindings
 from workbench.samples_feed import SamplesFeed, SampleView, Want
+from workbench.screens.seen import is_seen
 from workbench.widgets.ask_pane import AskPane
 from workbench.widgets.response_words import empty_words, full_text, title_line
 from workbench.widgets.sample_list import SampleList
@@ -142,7 +143,7 @@ class SamplesScreen(Screen[None]):
     # Drawing
 
     def _draw(self) -> None:
-        if not self.is_mounted or not self.is_current:
+        if not self.is_mounted or not is_seen(self):
             return
         view = self.view
         title = title_line(self.title or "", self._stage, view, self.size)

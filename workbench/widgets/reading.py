@@ -38,9 +38,12 @@ class Reading(Static):
             label = f"{name} knob" if name in row.metrics else name
             figures.append((label, exact(value, 4)))
         lines = [clip(text, width) for text in happened(row.step, snapshot)][:MOST_HAPPENED]
-        lines += columns(figures, width, self.content_size.height - len(lines))
         if self.has_class("strip"):
             lines = [clip(f"{head} · {keys}", width), *lines]
+        height = self.content_size.height
+        lines += columns(figures, width, height - len(lines))
+        if len(lines) > height > 1 and not self.has_class("strip"):
+            lines = [*lines[: height - 1], "… t shows the rest"]
         self.update(Content("\n".join(lines)))
 
 

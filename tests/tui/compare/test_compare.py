@@ -82,7 +82,9 @@ async def test_slash_chooses_a_metric_or_knob_by_name(home: Path, two: Two) -> N
         await viewer.sees("Metric or knob", "AB  score")
         await viewer.press(*"kl_c", "enter")
         await viewer.sees("kl_coef · over step", "B 0.200")
-        await viewer.press("slash", "down", "down", "up", "enter")
+        await viewer.press("slash")
+        await viewer.sees("AB  score")
+        await viewer.press("down", "down", "up", "enter")
         await viewer.sees("gold · over step")
         await viewer.press("slash", "escape")
         assert viewer.app.board.metric == "gold"
@@ -158,7 +160,7 @@ async def test_d_gives_the_fields_the_whole_screen(home: Path, two: Two) -> None
         assert "differing fields" not in viewer.text
         await viewer.press("d")
         await viewer.sees("differing fields · 1", "0.05 → 0.2")
-        assert not viewer.app.screen.query_one(CompareCharts).size.height
+        assert not viewer.app.screen.query_one(CompareCharts).display
         await viewer.press("j", "k", "escape")
         await viewer.sees("over step")
         assert isinstance(viewer.app.focused, LaneTable)
@@ -217,7 +219,8 @@ async def test_a_deleted_run_keeps_its_line_and_says_so(home: Path, two: Two) ->
         await viewer.sees("━B deleted", "backspace takes it out")
         assert len(viewer.app.screen.query_one("#panel-0", Overlay).picture.traces) == 2
         await viewer.press("enter")
-        await viewer.sees("was deleted")
+        await viewer.sees("strict was deleted: backspace")
+        assert viewer.app.screen is viewer.compare
         await viewer.press("backspace")
         await viewer.until(lambda: "deleted;" not in viewer.text)
 

@@ -69,4 +69,4 @@ async def until(pilot: ApPilot, holds: Callable[[], bool]) -> None:
 
 
 async def estimated(pilot: ApPilot, screen: LaunchScreen) -> None:
-    await until(pilot, lambda: "free 8.00 GiB" in says(screen, "memory"))
+    await until(pilot, lambda: "free 16.00 GiB" in says(screen, "memory"))

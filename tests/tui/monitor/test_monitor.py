@@ -142,7 +142,7 @@ async def test_hostile_text_and_figures_are_shown_and_drive_nothing(
             await viewer.sees("step 26/500")
             for key in ("y", "y", "m", "m", "x", "w", "s", "enter"):
                 await viewer.press(key)
-            await viewer.sees("RESPONSE", "[/INST]", "␛]2;owned")
+            await viewer.sees("samples of demo", "[/INST]", "␛]2;owned")
             assert not set(viewer.text) & {"\x1b", "\x07", "\x9b", "\u202e"}
 
 
