@@ -93,7 +93,7 @@ class SamplesScreen(Screen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While something is typed or asked, the keys of the list rest."""
         typing = self.has_class("-line") or self.has_class("-asking")
-        return not typing or action in ("escape", "pane", "ask")
+        return not typing or action in ("escape", "leave", "pane", "ask")
 
     def compose(self) -> ComposeResult:
         yield Static(id="title")
@@ -333,7 +333,10 @@ class SamplesScreen(Screen[None]):
             self.action_leave()
 
     def action_leave(self) -> None:
-        self.app.pop_screen()
+        if self.has_class("-line") or self.has_class("-asking"):
+            self.action_escape()
+        else:
+            self.app.pop_screen()
 
     def _say(self, text: str) -> None:
         if text:

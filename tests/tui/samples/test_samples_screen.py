@@ -213,7 +213,7 @@ async def test_a_diff_asks_for_a_mark_first(home: Path, run: FakeRun) -> None:
     async with reading(home, run.run) as reader:
         await reader.sees("1/60")
         await reader.press("d")
-        await reader.sees("mark a sample with space")
+        await reader.is_told("mark a sample with space")
         await reader.press("space", "d")
         await reader.sees("this is the marked sample")
         await reader.press("down")
@@ -230,7 +230,7 @@ async def test_a_step_is_gone_to(home: Path, run: FakeRun) -> None:
         await reader.press("g", *"999", "enter")
         await at(reader, 30)
         await reader.press("g", *"soon", "enter")
-        await reader.sees("'soon' is no step")
+        await reader.is_told("'soon' is no step")
         await reader.press("escape", "down")
         await reader.sees("/60")
 
@@ -271,8 +271,10 @@ async def test_a_question_waits_is_answered_or_refused(home: Path, run: FakeRun)
             about = {"policy": "policy", "command": command.id}
             run.store.samples(run.step, [sample("again", "Quack.", kind="asked", detail=about)])
             await reader.sees("answered after step", "policy · score 0.50", "Quack.")
-            await reader.press("tab", "q", "i", "escape")
-            await reader.sees("asked", "Quack.")
+            await reader.press("tab", "q")
+            await reader.sees("asked", "Quack.", "token 1/")
+            await reader.press("i", "escape")
+            await reader.sees("token 1/")
             assert isinstance(reader.app.screen, SamplesScreen)
 
 
@@ -311,7 +313,7 @@ async def test_the_key_4_and_a_row_of_the_monitor_open_the_samples(
     async with app.run_test(size=(120, 40)) as pilot:
         reader = Reader(app, pilot)
         await reader.press("4")
-        await reader.sees("no run was opened yet")
+        await reader.is_told("no run was opened yet")
         app.open_monitor(run.run)
         await reader.sees("step 30")
         await reader.press("4", "4")
