@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all test-gpu test-oldest check format bench bench-gpu clean
+.PHONY: demo test test-all test-gpu test-oldest check format bench bench-gpu bench-tui screenshots clean
 
 demo: $(STAMP)
 	$(BIN)/workbench demo
@@ -62,6 +62,14 @@ bench: $(STAMP) .bench/.installed
 # again (.bench-gpu/results.jsonl).
 bench-gpu: $(STAMP) .bench/.installed
 	$(BIN)/python -m tests.bench.gpu --trl .bench/bin/python $(ARGS)
+
+# Start, attaching, idling and a fast run, measured on the real screens in a pseudo-terminal.
+bench-tui: $(STAMP)
+	$(BIN)/python -m tests.bench.tui
+
+# The README's pictures, from a real run.
+screenshots: $(STAMP)
+	TERM=xterm-256color COLORTERM=truecolor $(BIN)/python -m tests.screenshots
 
 clean:
 	rm -rf .venv .bench .bench-gpu .oldest dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -22,7 +22,6 @@ from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Static
 
-from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs, find_run
 from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.sample import printable
@@ -36,7 +35,9 @@ from workbench.signs import has_utf8, use_stand_ins
 from workbench.themes import PLAIN, THEMES, theme_for
 
 if TYPE_CHECKING:
+    from rlhf_engine.job.spec import Spec
     from workbench.screens.launch import LaunchScreen
+    from workbench.widgets.pipeline_row import PipelineRow
 
 MIN_COLUMNS, MIN_LINES = 60, 16
 FORM = "form"
@@ -118,7 +119,8 @@ class WorkbenchApp(App[None]):
         names = {binding.id or binding.key for binding in clashed_bindings} - self._clashes
         if names:
             self._clashes |= names
-            self.tell(f"keys.toml: {', '.join(sorted(names))} lost a key to another one", "warning")
+            lost = ", ".join(sorted(names))
+            self.tell(f"keys.toml: {lost} lost a key to another one; give it a free key", "warning")
 
     def tell(self, text: str, severity: str = "information") -> None:
         """Notify in plain text: what is told may hold anything."""
@@ -207,7 +209,7 @@ class WorkbenchApp(App[None]):
     def action_new(self) -> None:
         self.open_form()
 
-    def open_form(self, preset: str | None = None, spec: Spec | None = None) -> None:
+    def open_form(self, preset: str | None = None, spec: "Spec | None" = None) -> None:
         """Open the launch form; without a preset or spec, the one left behind if there is one."""
         from workbench.screens.launch import LaunchScreen
 
@@ -237,7 +239,7 @@ class WorkbenchApp(App[None]):
         if self._last_run is None:
             self.tell("no monitor was opened yet: choose a run and press enter")
         elif not self._last_run.spec_file.exists():
-            self.tell(f"{self._last_run.id} was deleted")
+            self.tell(f"{self._last_run.id} was deleted: choose a run and press enter")
         else:
             self._show_monitor(self._last_run)
 
@@ -258,6 +260,9 @@ class WorkbenchApp(App[None]):
         if done_with_form:
             self._drop_form()
 
+    def on_pipeline_row_opened(self, message: "PipelineRow.Opened") -> None:
+        self._show_monitor(message.run)
+
     def _show_monitor(self, run: RunDir) -> None:
         from workbench.screens.monitor import MonitorScreen
 
@@ -272,7 +277,7 @@ class WorkbenchApp(App[None]):
         if self._last_run is None:
             self.tell("no run was opened yet: choose one and press enter, then 4")
         elif not self._last_run.spec_file.exists():
-            self.tell(f"{self._last_run.id} was deleted")
+            self.tell(f"{self._last_run.id} was deleted: choose a run and press enter")
         else:
             self.open_samples(self._last_run)
 

@@ -2,28 +2,45 @@
 
 import click
 
-from workbench.commands import (
-    asking,
-    comparing,
-    engine,
-    estimating,
-    lineage,
-    machine,
-    reading,
-    records,
-    screens,
-    serving,
-    starting,
-    steering,
-    tail,
-)
 from workbench.commands.common import Verbs, chosen_home, home_option
-from workbench.demo import demo
 from workbench.signs import use_stand_ins
+
+# Where each verb is; a module is imported when its verb is called, so that none waits for others.
+VERBS = {
+    "demo": "workbench.demo:demo",
+    "run": "workbench.commands.starting:run",
+    "presets": "workbench.commands.starting:presets",
+    "check": "workbench.commands.engine:check",
+    "estimate": "workbench.commands.estimating:estimate",
+    "ls": "workbench.commands.reading:ls",
+    "show": "workbench.commands.reading:show",
+    "compare": "workbench.commands.comparing:compare",
+    "attach": "workbench.commands.screens:attach",
+    "serve": "workbench.commands.serving:serve",
+    "tail": "workbench.commands.tail:tail",
+    "metrics": "workbench.commands.records:metrics",
+    "samples": "workbench.commands.records:samples",
+    "knobs": "workbench.commands.records:knobs",
+    "commands": "workbench.commands.records:commands",
+    "events": "workbench.commands.records:events",
+    "set": "workbench.commands.steering:set_",
+    "pause": "workbench.commands.steering:pause",
+    "resume": "workbench.commands.steering:resume",
+    "checkpoint": "workbench.commands.steering:checkpoint",
+    "stop": "workbench.commands.steering:stop",
+    "sample": "workbench.commands.asking:sample",
+    "measure": "workbench.commands.asking:measure",
+    "rollback": "workbench.commands.steering:rollback",
+    "fork": "workbench.commands.lineage:fork",
+    "replay": "workbench.commands.lineage:replay",
+    "export": "workbench.commands.engine:export",
+    "doctor": "workbench.commands.machine:doctor",
+}
 
 
 @click.group(
     cls=Verbs,
+    verbs=VERBS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -38,16 +55,6 @@ def main(ctx: click.Context) -> None:
     """
     use_stand_ins()
     if ctx.invoked_subcommand is None:
-        screens.open_screens(chosen_home(ctx))
+        from workbench.commands.screens import open_screens
 
-
-for verb in (
-    *(demo, starting.run, starting.presets, engine.check, estimating.estimate),
-    *(reading.ls, reading.show, comparing.compare, screens.attach, serving.serve, tail.tail),
-    *(records.metrics, records.samples, records.knobs, records.commands, records.events),
-    *(steering.set_, steering.pause, steering.resume, steering.checkpoint, steering.stop),
-    *(asking.sample, asking.measure),
-    *(steering.rollback, lineage.fork, lineage.replay),
-    *(engine.export, machine.doctor),
-):
-    main.add_command(verb)
+        open_screens(chosen_home(ctx))

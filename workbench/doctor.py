@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from workbench.signs import has_utf8
+
 GIB = 2**30
 NETWORK = re.compile(r"nfs\d?|cifs|smb\w*|9p|afs|ceph|lustre|gpfs|beegfs|glusterfs|fuse\.\w+")
 TMUX_LINES = (
     'set -g default-terminal "tmux-256color"',
     'set -as terminal-features ",*:RGB"',
 )
+SCREEN_LINES = ("term screen-256color", "defutf8 on")
 
 
 @dataclass(frozen=True)
@@ -172,11 +176,36 @@ def terminal(environ: Mapping[str, str], is_terminal: bool) -> Iterator[Finding]
     else:
         yield Finding("ok", told)
     yield colours(environ)
-    encoding = locale.getencoding().upper().replace("-", "")
-    if encoding == "UTF8" or sys.flags.utf8_mode:
-        yield Finding("ok", "UTF-8: charts are drawn with braille signs")
-    else:
-        yield Finding("warn", f"no UTF-8 ({encoding}): charts are coarse", "export LC_ALL=C.UTF-8")
+    yield signs(environ, has_utf8(), _tmux_passes_utf8(environ))
+
+
+def signs(environ: Mapping[str, str], utf8: bool, through_tmux: bool) -> Finding:
+    """Whether braille and boxes reach the terminal, and what to change where they do not."""
+    in_ascii = 'write signs = "ascii" into settings.toml in the home folder'
+    if not utf8:
+        told = f"no UTF-8 ({locale.getencoding()}): charts, bars and borders are drawn in ASCII"
+        return Finding("warn", told, "export LC_ALL=C.UTF-8")
+    if not through_tmux:
+        return Finding("warn", "tmux shows `_` for what is not ASCII", f"tmux -u; or {in_ascii}")
+    if environ.get("TERM") == "linux":
+        return Finding("warn", "the console has no braille signs", in_ascii)
+    return Finding("ok", "UTF-8: charts are drawn with braille signs")
+
+
+def _tmux_passes_utf8(environ: Mapping[str, str]) -> bool:
+    """Whether the terminal around tmux gets UTF-8; True without tmux."""
+    if not environ.get("TMUX"):
+        return True
+    try:
+        asked = subprocess.run(
+            ["tmux", "display-message", "-p", "#{client_utf8}"],
+            capture_output=True,
+            text=True,
+            timeout=2,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return asked.stdout.strip() != "0"
 
 
 def colours(environ: Mapping[str, str]) -> Finding:
@@ -190,7 +219,9 @@ def colours(environ: Mapping[str, str]) -> Finding:
     if environ.get("COLORTERM", "").lower() in ("truecolor", "24bit"):
         return Finding("ok", f"{told}: all colours")
     count = "256" if "256color" in term else "16"
-    if environ.get("TMUX"):
+    if environ.get("STY"):
+        advice = f"add to ~/.screenrc: {' and '.join(SCREEN_LINES)}"
+    elif environ.get("TMUX"):
         advice = f"add to ~/.tmux.conf: {' and '.join(TMUX_LINES)}; then export COLORTERM=truecolor"
     else:
         advice = "if your terminal has true colour: export COLORTERM=truecolor"

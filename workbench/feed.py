@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.inbox import Command
+from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.reader import (
     CheckpointRow,
     CommandRow,
@@ -20,7 +21,7 @@ from rlhf_engine.runs.reader import (
     StepRow,
     StoreReader,
 )
-from rlhf_engine.runs.state import RunState, run_state
+from rlhf_engine.runs.state import RunState, state_from, state_without_store
 
 POLL_SECONDS = 0.25
 SAMPLES_KEPT = 200
@@ -106,15 +107,17 @@ class RunFeed:
         """The run as it is now; the snapshot of before if nothing has changed."""
         if not self._run.spec_file.exists():
             self.close()
-            self._now = replace(self._now, problem="the run was deleted")
+            self._now = replace(self._now, problem="the run was deleted; q goes back")
             return self._now
         try:
-            state = run_state(self._run)
             pending = tuple(inbox.pending(self._run.inbox))
+            # Before the store is read: an engine that ends in between has said so there.
+            alive = is_held(self._run.lock)
             self._open()
             if self._reader is not None and (version := self._reader.version()) != self._version:
                 self._now = self._load(self._reader)
                 self._version = version
+            state = self._state(alive)
         except (sqlite3.Error, OSError, ValueError) as error:
             self.close()
             self._now = replace(self._now, problem=f"cannot read the run: {error}")
@@ -131,6 +134,14 @@ class RunFeed:
     def _open(self) -> None:
         if self._reader is None:
             self._reader = StoreReader.open(self._run.store)
+
+    def _state(self, alive: bool) -> RunState:
+        """The state from what was read already: opening the store anew is most of a look."""
+        if self._reader is None:
+            return state_without_store(self._run, alive)
+        now = self._now
+        session = now.sessions[-1] if now.sessions else None
+        return state_from(self._run, alive, session, now.progress, now.last, now.facts)
 
     def _load(self, reader: StoreReader) -> Snapshot:
         before = self._now

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 
 BARS = "▁▂▃▄▅▆▇█"
+# Beyond it differences overflow.
+LARGEST = 1e30
 
 
 def short(value: float | None, digits: int = 3) -> str:
@@ -57,14 +59,15 @@ def bar(done: float, total: float, width: int) -> str:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The last values as bars, `·` where a value is no finite number."""
+    """The last values as bars, `·` where a value is no figure that could be drawn."""
     shown = values[-width:]
-    finite = [value for value in shown if math.isfinite(value)]
-    if not finite:
+    known = [value for value in shown if abs(value) < LARGEST]
+    if not known:
         return "·" * len(shown)
-    low, high = min(finite), max(finite)
-    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    level = 0 if high > low else 2
+    low, high = min(known), max(known)
     return "".join(
-        BARS[level + int((value - low) * scale)] if math.isfinite(value) else "·" for value in shown
+        BARS[int((value - low) / (high - low) * (len(BARS) - 1)) if high > low else 2]
+        if abs(value) < LARGEST
+        else "·"
+        for value in shown
     )

@@ -95,6 +95,8 @@ def tables() -> dict[str, tuple[Key, ...]]:
     from workbench.screens.rollback import ROLLBACK_KEYS
     from workbench.screens.samples import SAMPLES_KEYS
     from workbench.widgets.field_table import FIELD_KEYS
+    from workbench.widgets.form import CHOICE_KEYS
+    from workbench.widgets.form_parts import STAGE_ROW_KEYS
     from workbench.widgets.knob_panel import PANEL_KEYS
     from workbench.widgets.lane_table import LANE_KEYS
     from workbench.widgets.numbers import NUMBERS_KEYS
@@ -105,6 +107,7 @@ def tables() -> dict[str, tuple[Key, ...]]:
         "Everywhere": APP_KEYS,
         "Runs": (OPEN_KEY, *RUNS_KEYS),
         "New run": tuple(LAUNCH_KEYS),
+        "Form": (*STAGE_ROW_KEYS, *CHOICE_KEYS),
         "Editing a list or table": EDIT_KEYS,
         "Saving a preset": NAME_KEYS,
         "Lists": LIST_KEYS,

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class SpecError(Exception):
@@ -18,7 +19,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
-def spec_error(error: ValidationError, source: str, keys: dict[str, list[str]]) -> SpecError:
+def spec_error(error: "ValidationError", source: str, keys: dict[str, list[str]]) -> SpecError:
     """Turn pydantic's findings into one line each: source, key, what is wrong.
 
     `keys` holds the field names of every table by its dotted path.

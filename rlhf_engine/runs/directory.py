@@ -8,14 +8,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
-import tomlkit
 
 from rlhf_engine.job.errors import SpecError, nearest
-from rlhf_engine.job.presets import parse_spec
-from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs.checkpoints import copy_into
+
+if TYPE_CHECKING:
+    from rlhf_engine.job.spec import Spec
 
 
 class RunNotFound(Exception):
@@ -77,8 +78,13 @@ class RunDir:
     def output(self) -> Path:
         return self.path / "output"
 
-    def spec(self) -> Spec:
+    def spec(self) -> "Spec":
         """The resolved spec that the run was created with."""
+        # Slow to import, and a list of runs needs none of it.
+        import tomlkit
+
+        from rlhf_engine.job.presets import parse_spec
+
         try:
             table = tomlkit.parse(self.spec_file.read_text(encoding="utf-8")).unwrap()
         except (OSError, ValueError) as error:
@@ -86,12 +92,14 @@ class RunDir:
         return parse_spec(table, str(self.spec_file))
 
 
-def create_run(home: Path, spec: Spec, checkpoint: Path | None = None) -> RunDir:
+def create_run(home: Path, spec: "Spec", checkpoint: Path | None = None) -> RunDir:
     """Make a run's folder with its spec inside; two runs of one second get different ids.
 
     A `checkpoint` of another run is copied into it. It is a run once its spec is written, which
     comes last. Raises SpecError, and leaves nothing, where the copy fails.
     """
+    import tomlkit
+
     stamp = time.strftime("%Y%m%d-%H%M%S")
     runs = home / "runs"
     runs.mkdir(mode=0o700, exist_ok=True)

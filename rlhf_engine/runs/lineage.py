@@ -71,7 +71,8 @@ def replay(original: RunDir, name: str | None = None) -> RunDir:
     ahead = [change.model_dump() for change in spec.changes if change.step > done]
     table = spec.model_dump() | {"changes": [*changes, *ahead]}
     for guard in table.get("guards", []):
-        guard["act_after"] = max(guard["act_after"], done - 1)
+        if guard["mode"] == "act":
+            guard["act_after"] = max(guard["act_after"], done - 1)
     table["name"] = name or _named(spec.name, "replay")
     start = _checkpoint(original, spec.fork.step)[1] if spec.fork else None
     return _start(parse_spec(table, "--name"), original.home, start)

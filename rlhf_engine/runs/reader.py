@@ -2,14 +2,16 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from rlhf_engine.job.metrics import CLOCKED
 from rlhf_engine.runs.sample import Sample
 from rlhf_engine.runs.schema import LIVE, SHOWN, STANDING
+
+Decode = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Session:
     began: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepRow:
     """A finished step; `knobs` are the values it ran with, `phases` seconds by phase, `memory`
     peak bytes by phase (empty in runs older than that measure)."""
@@ -48,6 +50,9 @@ class StepRow:
 
     def repeatable(self) -> dict[str, float]:
         """The figures and knobs that a repetition on the CPU gives bit for bit."""
+        # Specs are slow to import, and viewers start without them.
+        from rlhf_engine.job.metrics import CLOCKED
+
         figures = {k: v for k, v in self.metrics.items() if not k.endswith(CLOCKED)}
         return self.knobs | figures
 
@@ -180,13 +185,17 @@ class StoreReader:
 
     def steps(self, after: int = 0) -> list[StepRow]:
         """Live steps in order, those written after the row `after`."""
+        from pydantic_core import from_json
+
         sql = f"SELECT * FROM steps WHERE seq > ? AND {LIVE.format(table='steps')} ORDER BY step"
-        return [_step(row) for row in self._db.execute(sql, (after,))]
+        # Fetched before they are decoded: while a read is open, the engine's log can only grow.
+        rows = self._db.execute(sql, (after,)).fetchall()
+        return _steps(rows, partial(from_json, cache_strings="keys"))
 
     def last_step(self) -> StepRow | None:
         sql = f"SELECT * FROM steps WHERE {LIVE.format(table='steps')} ORDER BY seq DESC LIMIT 1"
         row = self._db.execute(sql).fetchone()
-        return _step(row) if row else None
+        return _steps([row], json.loads)[0] if row else None
 
     def samples(
         self, *, step: int | None = None, kind: str | None = None, after: int = 0, limit: int = 100
@@ -220,7 +229,7 @@ class StoreReader:
             # A store that no engine has opened since there is such a table.
             return []
         return [
-            MeasuredRow(seq, session, step, at, _numbers(metrics), command)
+            MeasuredRow(seq, session, step, at, _numbers(metrics, json.loads), command)
             for seq, session, step, at, metrics, command in rows
         ]
 
@@ -246,11 +255,19 @@ class StoreReader:
         return [CheckpointRow(*row) for row in rows]
 
 
-def _step(row: Sequence[Any]) -> StepRow:
-    seq, session, step, at, *texts = row
-    # A store that no engine has opened since memory is measured lacks the last column.
-    metrics, knobs, phases, memory = (_numbers(text) for text in (*texts, "{}")[:4])
-    return StepRow(seq, session, step, at, metrics, knobs, phases, memory)
+def _steps(rows: Iterable[Sequence[Any]], decode: Decode) -> list[StepRow]:
+    found = []
+    knobs: dict[str, float] = {}
+    knobs_text = "{}"
+    for seq, session, step, at, metrics, knobs_now, *rest in rows:
+        if knobs_now != knobs_text:
+            # Knobs rest for many steps: their rows share one table.
+            knobs, knobs_text = _numbers(knobs_now, decode), knobs_now
+        # A store that no engine has opened since memory is measured lacks the last column.
+        phases, memory = (_numbers(text, decode) for text in (*rest, "{}")[:2])
+        figures = _numbers(metrics, decode)
+        found.append(StepRow(seq, session, step, at, figures, knobs, phases, memory))
+    return found
 
 
 def _sample(row: Sequence[Any]) -> SampleRow:
@@ -269,8 +286,8 @@ def _command(row: Sequence[Any]) -> CommandRow:
     return CommandRow(command_id, kind, body, client, sent, state, session, step, applied, note)
 
 
-def _numbers(text: str) -> dict[str, float]:
-    numbers: dict[str, float] = json.loads(text)
+def _numbers(text: str, decode: Decode) -> dict[str, float]:
+    numbers: dict[str, float] = decode(text)
     if "null" in text or "inf" in text:
         return {k: float("nan") if v is None else float(v) for k, v in numbers.items()}
     return numbers

@@ -1,11 +1,12 @@
 """The state of a run in one word, from its lock and its store."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.lock import SILENT_SECONDS, is_held, silent_for, trouble
-from rlhf_engine.runs.reader import StoreReader
+from rlhf_engine.runs.reader import Progress, Session, StepRow, StoreReader
 
 ENDED = ("done", "failed", "stopped", "cancelled", "lost")
 # A launch makes all runs of a pipeline before it starts their engines.
@@ -36,12 +37,23 @@ def run_state(run: RunDir) -> RunState:
     alive = is_held(run.lock)
     reader = StoreReader.open(run.store)
     if reader is None:
-        return _without_store(run, alive)
+        return state_without_store(run, alive)
     with reader:
         sessions, progress, last = reader.sessions(), reader.progress(), reader.last_step()
-        total_text = reader.facts().get("total_steps")
-    total = int(total_text) if total_text else None
-    session = sessions[-1] if sessions else None
+        facts = reader.facts()
+    return state_from(run, alive, sessions[-1] if sessions else None, progress, last, facts)
+
+
+def state_from(
+    run: RunDir,
+    alive: bool,
+    session: Session | None,
+    progress: Progress | None,
+    last: StepRow | None,
+    facts: Mapping[str, str],
+) -> RunState:
+    """The state of a run from what its store says, read after `alive` was."""
+    total = int(facts["total_steps"]) if facts.get("total_steps") else None
     resumed = session.resumed_from_step if session else None
     step = last.step if last else resumed or 0
     if alive:
@@ -58,7 +70,8 @@ def run_state(run: RunDir) -> RunState:
     return RunState("lost", f"the engine ended at step {step} without a word", step, total)
 
 
-def _without_store(run: RunDir, alive: bool) -> RunState:
+def state_without_store(run: RunDir, alive: bool) -> RunState:
+    """The state of a run that has no store to read."""
     if alive or _just_made(run):
         return RunState("starting", "the engine is starting")
     return RunState("lost", "the engine never started; see its log")

@@ -36,9 +36,10 @@ def table(rows: Sequence[Row]) -> str:
 def _of_device(device: tuple[str, str], rows: Sequence[Row]) -> Iterator[str]:
     own = [row for row in rows if (row["device"], row["torch"]) == device]
     work = own[0]
+    kind = "resident memory" if device[0].startswith("CPU") else "memory that torch reserved"
     yield (
         f"\n{device[0]}, torch {device[1]}; {work['responses']} responses of {work['prompt']} + "
-        f"{work['new']} tokens, 4 epochs; peaks are of memory that torch reserved\n"
+        f"{work['new']} tokens, 4 epochs; peaks are of {kind}\n"
     )
     yield _line(HEAD)
     yield _line(["---"] * len(HEAD))

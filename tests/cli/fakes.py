@@ -138,6 +138,22 @@ def evaluated_run(home: Path) -> RunDir:
     return run
 
 
+def asked(command: inbox.Command) -> list[Sample]:
+    """The policy's answer to a person's prompt, and the reference's."""
+    return [
+        Sample(
+            "asked",
+            "mine",
+            command.body["prompt"],
+            f"the {who} says \x1b]2;hi\x07",
+            who == "policy",
+            kl=1.5 if who == "policy" else None,
+            detail={"policy": who, "command": command.id},
+        )
+        for who in ("policy", "reference")
+    ]
+
+
 class FakeEngine:
     """Holds a run's lock and writes its store as an engine does, one step in each beat.
 
@@ -203,7 +219,12 @@ class FakeEngine:
             command = inbox.read(path)
             assert self._answers is not None
             refusal = self._answers(command)
-            store.command(command, "rejected" if refusal else "applied", step, refusal or "")
+            with store.transaction():
+                if command.kind == "sample" and not refusal:
+                    store.samples(step, asked(command))
+                if command.kind == "evaluate" and not refusal:
+                    store.measured(step, {"eval_score": 1.25, "eval_kl": 0.5}, command.id)
+                store.command(command, "rejected" if refusal else "applied", step, refusal or "")
             path.unlink()
             stop = stop or command.kind == "stop"
         return stop

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.doctor import colours, examine, file_system, terminal
+from workbench.doctor import colours, examine, file_system, signs, terminal
 
 from .fakes import Workbench
 
@@ -54,6 +54,26 @@ def test_colours(environ: dict[str, str], level: str, told: str) -> None:
 def test_inside_tmux_the_advice_is_the_line_to_add() -> None:
     found = colours({"TERM": "screen-256color", "TMUX": "/run/tmux,1,0"})
     assert 'set -as terminal-features ",*:RGB"' in found.advice
+
+
+def test_inside_screen_the_advice_is_for_its_own_file() -> None:
+    found = colours({"TERM": "screen", "STY": "1.pts"})
+    assert ".screenrc: term screen-256color and defutf8 on" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("environ", "utf8", "tmux", "level", "told"),
+    [
+        ({"TERM": "xterm"}, True, True, "ok", "braille"),
+        ({"TERM": "xterm"}, False, True, "warn", "LC_ALL=C.UTF-8"),
+        ({"TERM": "screen"}, True, False, "warn", "tmux -u"),
+        ({"TERM": "linux"}, True, True, "warn", 'signs = "ascii"'),
+    ],
+)
+def test_signs(environ: dict[str, str], utf8: bool, tmux: bool, level: str, told: str) -> None:
+    found = signs(environ, utf8, tmux)
+    assert found.level == level
+    assert told in found.what + found.advice
 
 
 def test_a_terminal_too_small_for_the_screens_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:

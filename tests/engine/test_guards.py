@@ -41,6 +41,11 @@ def told(run: RunDir) -> list[EventRow]:
         ]
 
 
+def began(run: RunDir) -> list[str]:
+    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
+        return [session.began for session in reader.sessions()]
+
+
 def moves(run: RunDir, source: str = "guard") -> list[KnobRow]:
     with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
         return [row for row in reader.knobs() if row.source == source]
@@ -104,16 +109,15 @@ def test_a_guard_rolls_back_and_waits_for_a_person(lab: Lab) -> None:
     assert not told(run), "what was taken back is history"
     lab.kill(run)
     start_engine(run)
-    lab.until(lambda: run_state(run).word == "paused", "the same steps, and the guard again")
+    lab.until(lambda: began(run)[2:] == ["resume", "rollback"], "the same steps and the guard")
+    lab.until(lambda: run_state(run).word == "paused", "the pause")
     assert run_state(run).step == state.step
     inbox.send(run.inbox, "set", {"knob": "lr", "value": 0.0})
     inbox.send(run.inbox, "resume")
     finished(lab, run)
     assert [row.step for row in lab.steps(run)] == list(range(1, 7))
     assert max(row.metrics["kl"] for row in lab.steps(run)) <= 3
-    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
-        began = [session.began for session in reader.sessions()]
-    assert began == ["start", "rollback", "resume", "rollback"]
+    assert began(run) == ["start", "rollback", "resume", "rollback"]
 
 
 def test_a_guard_pauses_once_and_says_why(lab: Lab) -> None:

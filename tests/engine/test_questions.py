@@ -40,7 +40,8 @@ def told(run: RunDir) -> tuple[list[CommandRow], list[SampleRow], list[MeasuredR
 
 
 def test_questions_leave_no_trace_in_the_runs_own_numbers(lab: Lab) -> None:
-    quiet = lab.start("smoke", *SHORT)
+    quiet = created(lab, *SHORT, name="quiet")
+    begin(lab, quiet)
     assert lab.ended(quiet).word == "done"
     run = created(lab, *SHORT)
     # Before the first step, then while it trains.
@@ -69,7 +70,8 @@ def test_questions_leave_no_trace_in_the_runs_own_numbers(lab: Lab) -> None:
 
 
 def test_an_answer_stands_beside_the_references_with_the_figures_of_its_tokens(lab: Lab) -> None:
-    run = lab.start("smoke", "ppo.steps=400", "data.system=Be kind.")
+    run = created(lab, "ppo.steps=400", "data.system=Be kind.")
+    begin(lab, run)
     lab.at_step(run, 3)
     inbox.send(run.inbox, "pause")
     lab.until(lambda: run_state(run).word == "paused", "the pause")

@@ -1,6 +1,8 @@
 """Memory that runs out at any point of a step: the run goes on as if it had begun smaller."""
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -308,3 +310,21 @@ def test_what_counts_as_out_of_memory() -> None:
         assert out_of_memory(fault)
     for fault in (RuntimeError("size mismatch"), ValueError("memory"), SpecError("memory")):
         assert not out_of_memory(fault)
+
+
+def test_what_fails_because_memory_ran_out_counts_too() -> None:
+    """Such as the end of a CUDA graph's capture, which is raised over the cause."""
+    with pytest.raises(RuntimeError) as caught, ends_badly():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert out_of_memory(caught.value)
+    with pytest.raises(RuntimeError) as caught, ends_badly():
+        raise ValueError("shapes differ")
+    assert not out_of_memory(caught.value)
+
+
+@contextmanager
+def ends_badly() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        raise RuntimeError("operation failed due to a previous error during capture")

@@ -1,6 +1,7 @@
 """What every verb shares: the home folder, errors as exit codes, and records as JSON lines."""
 
 import functools
+import importlib
 import json
 import math
 import os
@@ -41,10 +42,24 @@ class Missing(Problem):
 
 
 class Verbs(click.Group):
-    """The command line: verbs in the order of their work, errors as sentences and exit codes."""
+    """The command line: verbs in the order of their work, errors as sentences and exit codes.
+
+    `verbs` says for each name where its command is, as `module:name`.
+    """
+
+    def __init__(self, *arguments: Any, verbs: Mapping[str, str], **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._verbs = verbs
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(self._verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._verbs:
+            return None
+        module, _, name = self._verbs[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,5 +1,7 @@
 """Opening the TUI: without a verb, and `attach`."""
 
+import gc
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +24,18 @@ def open_screens(home: Path, open_run: str | None = None) -> None:
             "`workbench ls`, `workbench tail RUN` or `workbench demo --headless` "
             "(`workbench --help` lists all)"
         )
+    if os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+        raise Unusable(
+            f"the screens cannot be drawn with TERM={os.environ.get('TERM', '')}: "
+            "export TERM=xterm-256color if the terminal can place its cursor, or use the verbs "
+            "(`workbench --help` lists all)"
+        )
+    # What is loaded now stays: looking through it for garbage, now and later, is work for nothing.
+    gc.disable()
     from workbench.app import WorkbenchApp
+
+    gc.freeze()
+    gc.enable()
 
     WorkbenchApp(home, open_run=open_run).run()
 

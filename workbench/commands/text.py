@@ -20,6 +20,8 @@ def terminal_width() -> int:
 
 def cells(text: str) -> int:
     """Columns that the text takes in a terminal: wide signs take two, marks and joiners none."""
+    if text.isascii():
+        return len(text)
     return sum(
         0
         if unicodedata.category(sign) in ("Mn", "Me", "Cf")
@@ -32,12 +34,18 @@ def cells(text: str) -> int:
 
 def clip(text: str, width: int) -> str:
     """The text as one printable line of at most `width` cells."""
-    line = " ".join(printable(text).split())
-    if cells(line) <= width:
-        return line
-    while line and cells(line) > width - 1:
-        line = line[:-1]
-    return f"{line}…"
+    text = text.lstrip()
+    # A response may have 100,000 signs, of which a line shows few.
+    some = text[: 8 * width + 64]
+    line, cut = " ".join(printable(some).split()), len(text) > len(some)
+    used = end = 0
+    for index, sign in enumerate(line, start=1):
+        used += cells(sign)
+        if used > width:
+            return f"{line[:end]}…"
+        if used < width:
+            end = index
+    return f"{line[:end]}…" if cut else line
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -97,7 +105,11 @@ def clock(at: float) -> str:
 
 def of_total(done: float, total: float | None) -> str:
     """`3/24`, or `3` where the end is not known."""
-    return f"{done:g}/{total:g}" if total is not None else f"{done:g}"
+    return f"{_count(done)}/{_count(total)}" if total is not None else _count(done)
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:g}"
 
 
 def progress_text(progress: Progress) -> str:

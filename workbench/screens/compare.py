@@ -25,6 +25,7 @@ from workbench.keys import Key, bindings
 from workbench.lanes import Lane, News, Reader
 from workbench.runs_list import RunsList
 from workbench.screens.pick import Choice, PickScreen
+from workbench.screens.seen import is_seen
 from workbench.widgets import overlay_pictures as pictures
 from workbench.widgets.compare_charts import CompareCharts
 from workbench.widgets.field_table import FieldTable
@@ -153,7 +154,7 @@ class CompareScreen(Screen[None]):
 
     def _draw(self) -> None:
         self._due = False
-        if not self.is_mounted or not self.is_current:
+        if not self.is_mounted or not is_seen(self):
             return
         self._drawn = time.monotonic()
         board, lanes, shown = self._board, self._all, self._shown

@@ -47,7 +47,7 @@ class HelpScreen(ModalScreen[None]):
         head, pressed = (rich_style(variables, name, bold=True) for name in ("accent", "primary"))
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True, min_width=6)
-        table.add_column(no_wrap=True)
+        table.add_column(max_width=22)
         table.add_column(overflow="fold")
         for title, lines in self._groups:
             table.add_row(Text(""), Text(title, head), Text(""))
@@ -60,13 +60,13 @@ class HelpScreen(ModalScreen[None]):
 
 
 Line = tuple[str, str, str]
-SCREEN, EVERYWHERE = "Screen", "Everywhere"
+SCREEN, EVERYWHERE, MOVES = "Screen", "Everywhere", "In the focused pane"
 
 
 def active_keys(below: Screen[object]) -> list[tuple[str, list[Line]]]:
     """Keys, label and help of each binding that works now, by its place, the focused pane first.
 
-    Of Textual's own bindings those of the focused pane are told too: they move its cursor.
+    Textual's own bindings of the focused pane come last: they move its cursor.
     """
     groups: dict[str, dict[str, tuple[list[str], str, str]]] = {}
     for bound in below.active_bindings.values():
@@ -74,9 +74,10 @@ def active_keys(below: Screen[object]) -> list[tuple[str, list[Line]]]:
         own = bool(binding.id)
         if not bound.enabled or not (own or (bound.node is below.focused and binding.description)):
             continue
-        place = _place(bound.node)
+        place = _place(bound.node) if own else MOVES
+        told = (binding.description, bound.tooltip) if own else ("", binding.description)
         keys, *_ = groups.setdefault(place, {}).setdefault(
-            binding.id or binding.action, ([], binding.description, bound.tooltip)
+            binding.id or binding.action, ([], *told)
         )
         keys.append(below.app.get_key_display(binding))
     order = sorted(groups, key=_rank)
@@ -93,7 +94,7 @@ def _place(node: DOMNode) -> str:
 
 
 def _rank(place: str) -> int:
-    return {SCREEN: 1, EVERYWHERE: 2}.get(place, 0)
+    return {SCREEN: 1, EVERYWHERE: 2, MOVES: 3}.get(place, 0)
 
 
 def pane_name(node: DOMNode) -> str:

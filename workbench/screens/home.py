@@ -20,20 +20,21 @@ from textual.theme import Theme
 from textual.widgets import DataTable, Footer, OptionList, Static
 
 from rlhf_engine.runs.sample import printable
-from workbench.doctor import Finding, examine
 from workbench.keys import RUNS_KEYS, bindings
 from workbench.runs_list import UNREADABLE, RunRow, RunsList
 from workbench.screens import home_verbs as verbs
 from workbench.screens.confirm import ConfirmScreen
 from workbench.screens.home_detail import Detail
-from workbench.screens.home_empty import EmptyHome, PresetChoice
+from workbench.screens.home_empty import EmptyHome, PresetChoice, offered_presets
 from workbench.screens.home_filter import FilterLine, Keep
 from workbench.screens.home_gpus import gpu_line
 from workbench.screens.home_table import WIDE, RunsTable
 from workbench.screens.home_verbs import Told
+from workbench.screens.seen import is_seen
 
 if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
+    from workbench.doctor import Finding
 
 REFRESH_SECONDS = 1.0
 # The first runs are shown after so long, while the others are still read.
@@ -69,7 +70,13 @@ class HomeScreen(Screen[None]):
     class Examined(Message):
         """What the doctor found."""
 
-        findings: list[Finding]
+        findings: "list[Finding]"
+
+    @dataclass
+    class Offered(Message):
+        """The shipped presets, and what they are about."""
+
+        offers: list[tuple[str, str]]
 
     def __init__(self, home: Path) -> None:
         super().__init__()
@@ -104,7 +111,7 @@ class HomeScreen(Screen[None]):
 
     def look_again(self) -> None:
         """Read the runs anew unless that is under way, or nobody sees them."""
-        if self.is_current and not self._reading:
+        if is_seen(self) and not self._reading:
             self._reading = True
             self._read()
 
@@ -112,9 +119,12 @@ class HomeScreen(Screen[None]):
     def _read(self) -> None:
         try:
             rows = self._list.read(FIRST_SECONDS if self._rows is None else math.inf)
-            listed = self.Listed(rows, self._list.unread, gpu_line())
+            gpus = gpu_line() if self._rows is not None else ""
+            listed = self.Listed(rows, self._list.unread, gpus)
         except OSError as error:
-            listed = self.Listed([], problem=f"the runs cannot be read: {error}")
+            listed = self.Listed(
+                [], problem=f"the runs cannot be read: {error}; see workbench doctor"
+            )
         finally:
             self._reading = False
         self.post_message(listed)
@@ -173,10 +183,21 @@ class HomeScreen(Screen[None]):
                 self._table.focus()
         if empty and not self._examined:
             self._examined = True
+            self._offer()
             self._examine()
+
+    @work(thread=True, group="offers")
+    def _offer(self) -> None:
+        self.post_message(self.Offered(offered_presets()))
+
+    @on(Offered)
+    def _take_offers(self, event: Offered) -> None:
+        self.query_one(EmptyHome).show_offers(event.offers)
 
     @work(thread=True, group="doctor")
     def _examine(self) -> None:
+        from workbench.doctor import examine
+
         self.post_message(self.Examined(examine(self._home)))
 
     @on(Examined)
@@ -233,7 +254,9 @@ class HomeScreen(Screen[None]):
         elif row.state.word == "paused":
             self._do(partial(verbs.post, row, "resume", "it goes on"))
         else:
-            self._bench.tell(f"{row.id} is {row.state.word}: there is nothing to resume", "warning")
+            self._bench.tell(
+                f"{row.id} is {row.state.word}: nothing to resume; d copies it", "warning"
+            )
 
     @work(thread=True, group="verbs")
     def _do(self, verb: Callable[[], Told]) -> None:

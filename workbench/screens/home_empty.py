@@ -1,7 +1,7 @@
 """What a home without runs shows: presets to start with, and what the machine lacks."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -11,23 +11,28 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.job.presets import load_preset, preset_files
 from rlhf_engine.runs.sample import printable
-from workbench.doctor import Finding
 from workbench.keys import LIST_KEYS, bindings
+
+if TYPE_CHECKING:
+    from workbench.doctor import Finding
 
 # What a newcomer should try first.
 FIRST = ("demo", "smoke")
 
 
 def offered_presets() -> list[tuple[str, str]]:
-    """Every shipped preset and what it is about; one that is broken says how."""
+    """Every shipped preset and what it is about; one that is broken says how. Takes a moment."""
+    from rlhf_engine.job.presets import preset_files
+
     names = list(preset_files())
     names.sort(key=lambda name: (name not in FIRST, name))
     return [(name, _about(name)) for name in names]
 
 
 def _about(name: str) -> str:
+    from rlhf_engine.job.presets import load_preset
+
     try:
         return load_preset(name).about
     except SpecError as error:
@@ -63,8 +68,8 @@ class EmptyHome(VerticalScroll):
         yield choices
         yield Static("", id="findings")
 
-    def on_mount(self) -> None:
-        offers = offered_presets()
+    def show_offers(self, offers: Sequence[tuple[str, str]]) -> None:
+        """Fill the list of presets: names, and what they are about."""
         width = 2 + max((len(name) for name, _ in offers), default=0)
         self.query_one(PresetChoice).add_options(
             Option(Content.assemble((f"{name:<{width}}", "bold"), printable(about)), id=name)
@@ -72,7 +77,7 @@ class EmptyHome(VerticalScroll):
         )
         self.query_one(PresetChoice).highlighted = 0
 
-    def show_findings(self, findings: Sequence[Finding]) -> None:
+    def show_findings(self, findings: "Sequence[Finding]") -> None:
         """Show what doctor found, apart from what is in order."""
         told = [finding for finding in findings if finding.level != "ok"]
         lines = [

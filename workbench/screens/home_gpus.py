@@ -1,14 +1,15 @@
 """One line about the GPUs of this machine, from NVML; nothing where there are none."""
 
 import functools
-
-import pynvml
+from typing import Any
 
 GIB = 2**30
 
 
 @functools.cache
 def _handles() -> tuple[object, ...]:
+    import pynvml
+
     try:
         pynvml.nvmlInit()
         count = pynvml.nvmlDeviceGetCount()
@@ -24,25 +25,27 @@ def gpu_line() -> str:
 
 
 def _describe(index: int, handle: object) -> str:
+    import pynvml
+
     name = str(pynvml.nvmlDeviceGetName(handle)).removeprefix("NVIDIA ").removeprefix("GeForce ")
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     parts = [f"GPU {index} {name}", f"{memory.used / GIB:.1f}/{memory.total / GIB:.1f} GiB"]
     # Cards and virtual machines differ in what they tell.
     for read in (_use, _temperature, _power):
         try:
-            parts.append(read(handle))
+            parts.append(read(pynvml, handle))
         except pynvml.NVMLError:
             continue
     return "  ".join(parts)
 
 
-def _use(handle: object) -> str:
-    return f"{pynvml.nvmlDeviceGetUtilizationRates(handle).gpu}%"
+def _use(nvml: Any, handle: object) -> str:
+    return f"{nvml.nvmlDeviceGetUtilizationRates(handle).gpu}%"
 
 
-def _temperature(handle: object) -> str:
-    return f"{pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)}°C"
+def _temperature(nvml: Any, handle: object) -> str:
+    return f"{nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)}°C"
 
 
-def _power(handle: object) -> str:
-    return f"{pynvml.nvmlDeviceGetPowerUsage(handle) / 1000:.0f} W"
+def _power(nvml: Any, handle: object) -> str:
+    return f"{nvml.nvmlDeviceGetPowerUsage(handle) / 1000:.0f} W"

@@ -2,15 +2,17 @@
 
 import shutil
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.job.spec import Spec
 from rlhf_engine.runs.inbox import Kind, send
-from rlhf_engine.runs.launch import start_engine
 from rlhf_engine.runs.lock import is_held
 from workbench.runs_list import RunRow
+
+if TYPE_CHECKING:
+    from rlhf_engine.job.spec import Spec
 
 
 @dataclass
@@ -19,11 +21,13 @@ class Told(Message):
 
     text: str
     severity: str = "information"
-    spec: Spec | None = None
+    spec: "Spec | None" = None
 
 
 def start(row: RunRow) -> Told:
     """Start the engine of a run that has ended."""
+    from rlhf_engine.runs.launch import start_engine
+
     try:
         start_engine(row.run)
     except (SpecError, OSError) as error:

@@ -66,6 +66,7 @@ class JumpScreen(ModalScreen[Widget | None]):
     def on_resize(self, event: Resize) -> None:
         # The letters stand where things were before.
         if event.size != self._drawn_at:
+            self._drawn_at = event.size
             self.dismiss(None)
 
     def action_leave(self) -> None:

@@ -29,6 +29,7 @@ from workbench.widgets.health import Health, worries
 from workbench.widgets.knob_panel import KnobPanel, said
 from workbench.widgets.numbers import NumbersPage
 from workbench.widgets.pictures import PLANS
+from workbench.widgets.pipeline_row import PipelineRow
 from workbench.widgets.reading import Reading
 from workbench.widgets.sample_table import SampleTable
 from workbench.widgets.steering import Steering
@@ -66,6 +67,7 @@ class MonitorScreen(CommandScreen):
             yield Footer()
             return
         yield Static(id="title")
+        yield PipelineRow(self.run)
         yield Static(id="phase")
         yield Static(id="ending")
         with Horizontal(id="middle"):
@@ -102,19 +104,25 @@ class MonitorScreen(CommandScreen):
         if self._problem:
             return
         width, name = self.size.width, self.run.id[16:]
-        self.charts.show(snapshot)
+        self._draw_charts(snapshot)
         stage = self.spec.stage
-        self._static("title").update(title_line(name, stage, snapshot, self.frozen, width))
-        self._static("phase").update(phase_line(snapshot, width))
-        self._static("event").update(event_line(snapshot, width))
+        title = title_line(name, stage, snapshot, self.frozen, width)
+        self._static("title").update(title, layout=False)
+        self._static("phase").update(phase_line(snapshot, width), layout=False)
+        self._static("event").update(event_line(snapshot, width), layout=False)
         told = ending(snapshot, width, 8 if not self._folded else 5 if self.size.height > 20 else 3)
         self._static("ending").display = bool(told)
         self._static("phase").display = not told
-        self._static("ending").update(told)
+        if told:
+            self._static("ending").update(told)
         self.query_one(KnobPanel).show(self.snapshot)
         self.query_one(Health).show(self.charts.book, snapshot)
         self.query_one(SampleTable).show(snapshot.samples)
-        self._static("knob-line").update(self._knob_line())
+        self._static("knob-line").update(self._knob_line(), layout=False)
+
+    def _draw_charts(self, snapshot: Snapshot) -> None:
+        """Draw what a key that changes the charts changes, and nothing else."""
+        self.charts.show(snapshot)
         self._show_reading(snapshot)
 
     def _static(self, name: str) -> Static:
@@ -171,7 +179,7 @@ class MonitorScreen(CommandScreen):
         if now and now.knob:
             self.steering.stage(now.knob, now.value)
         else:
-            self.steering.problem = "no guard advises a knob's value now"
+            self.steering.problem = now.long if now else "no guard advises anything now"
         self.redraw()
 
     def action_enter(self) -> None:
@@ -190,21 +198,25 @@ class MonitorScreen(CommandScreen):
 
     # Display
 
+    def _look(self) -> None:
+        """Draw the charts at once: a person has changed how they are seen."""
+        self._draw_charts(self.shown)
+
     def action_log_scale(self) -> None:
         self.charts.look(log=self.charts.view.log is False)
-        self.redraw()
+        self._look()
 
     def action_smooth(self) -> None:
         self.charts.smooth()
-        self.redraw()
+        self._look()
 
     def action_axis(self) -> None:
         self.charts.look(time=not self.charts.view.time)
-        self.redraw()
+        self._look()
 
     def action_window(self) -> None:
         self.charts.widen()
-        self.redraw()
+        self._look()
 
     def action_turn_over(self) -> None:
         self.charts.turn_over()
@@ -213,20 +225,20 @@ class MonitorScreen(CommandScreen):
 
     def action_cross(self, by: int) -> None:
         self.charts.move(by)
-        self.redraw()
+        self._look()
 
     def action_single(self, by: int) -> None:
         self.charts.move(by, single=True)
-        self.redraw()
+        self._look()
 
     def action_cross_end(self, by: int) -> None:
         self.charts.to_end(by)
-        self.redraw()
+        self._look()
 
     @on(Chart.Pointed)
     def _pointed(self, event: Chart.Pointed) -> None:
         self.charts.point(event.x)
-        self.redraw()
+        self._look()
 
     def action_table(self) -> None:
         snapshot = self.shown

@@ -25,7 +25,7 @@ RUN_KEYS = (
 )
 DISPLAY_KEYS = (
     Key("monitor.samples", "s", "samples", "Samples", "The newest responses on the whole screen"),
-    Key("monitor.table", "t", "table", "Table", "Every figure of every step as text"),
+    Key("monitor.table", "t", "table", "Table", "Every figure of every step as text", False),
     Key("monitor.log", "L", "log", "Engine log", "The end of the engine's log", show=False),
     Key("monitor.left", "left,h", "cross(-1)", "Crosshair", "Crosshair to the left", show=False),
     Key("monitor.right", "right,l", "cross(1)", "Crosshair", "Crosshair to the right", show=False),

@@ -13,6 +13,7 @@ from textual.worker import Worker, WorkerState
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.state import RunState
 from workbench.feed import RunFeed, Snapshot, redraw_seconds
+from workbench.screens.seen import is_seen
 
 
 class RunScreen(Screen[None]):
@@ -82,7 +83,7 @@ class RunScreen(Screen[None]):
 
     def redraw(self) -> None:
         """Draw what is shown now, at once: a person has changed something."""
-        if self.is_mounted and self.is_current:
+        if self.is_mounted and is_seen(self):
             self._drawn = time.monotonic()
             self.draw(self.shown)
 

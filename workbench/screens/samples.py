@@ -10,38 +10,27 @@ from typing import Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.content import Content
+from textual.containers import Horizontal
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 from textual.worker import Worker, WorkerState
 
 from rlhf_engine.job.errors import SpecError
-from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.listing import ORDERS
 from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.runs.sample import printable
 from workbench.keys import Key, bindings
 from workbench.samples_feed import SamplesFeed, SampleView, Want
-from workbench.token_colours import Figure, modes_of, scale_of, token_values
-from workbench.widgets.ask_pane import AskPane, no_answers, question_state
-from workbench.widgets.response_words import (
-    difference,
-    empty_words,
-    full_text,
-    prompt_words,
-    response_figures,
-    response_title,
-    title_line,
-)
+from workbench.screens.seen import is_seen
+from workbench.widgets.ask_pane import AskPane
+from workbench.widgets.response_words import empty_words, full_text, title_line
 from workbench.widgets.sample_list import SampleList
+from workbench.widgets.sample_reading import SampleReading
 from workbench.widgets.text_page import TextPage
-from workbench.widgets.token_figures import legend, token_lines
 from workbench.widgets.token_text import TokenText
 
-CLIENT = "tui"
 KINDS = ("", "train", "eval", "draft", "asked")
 SAMPLES_KEYS: tuple[Key, ...] = (
     Key("samples.next", "down,j", "move(1)", "Next", "Next sample", show=False),
@@ -97,31 +86,21 @@ class SamplesScreen(Screen[None]):
         self._want = Want(seq=seq)
         self._feed = SamplesFeed(run, self._want)
         self._stop = threading.Event()
-        self._token = 0
-        self._mode = "log-ratio"
-        self._glyphs = False
         self._marked: SampleRow | None = None
         self._diff = False
         self._line = ""
-        self._asked = self._problem = ""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While something is typed or asked, the keys of the list rest."""
         typing = self.has_class("-line") or self.has_class("-asking")
-        return not typing or action in ("escape", "pane", "ask")
+        return not typing or action in ("escape", "leave", "pane", "ask")
 
     def compose(self) -> ComposeResult:
         yield Static(id="title")
         with Horizontal(id="body"):
             yield SampleList(id="list")
-            with Vertical(id="reading"):
-                yield Static(id="prompt")
-                yield TokenText(id="response")
-                with VerticalScroll(id="diff", can_focus=False):
-                    yield Static()
-                yield Static(id="legend")
-                yield Static(id="figures")
-        yield AskPane(id="ask")
+            yield SampleReading(id="reading")
+        yield AskPane(self.run, id="ask")
         yield Input(id="line")
         yield Footer()
 
@@ -146,14 +125,13 @@ class SamplesScreen(Screen[None]):
 
     def on_samples_screen_read(self, message: Read) -> None:
         """Take what was read, unless the cursor has gone on meanwhile."""
-        view, before = message.view, self.view.sample
+        view = message.view
         if view.want != self._want:
             return
         self.view = view
-        if view.sample is not None:
-            self._want = replace(self._want, seq=view.sample.seq, step=None)
-            if before is None or before.seq != view.sample.seq:
-                self._token = min(self._token, max(0, len(view.sample.sample.pieces) - 1))
+        row = view.sample
+        if row is not None and (view.want.seq, view.want.step) != (row.seq, None):
+            self._look(seq=row.seq, step=None)
         self._draw()
 
     def on_resize(self) -> None:
@@ -165,51 +143,20 @@ class SamplesScreen(Screen[None]):
     # Drawing
 
     def _draw(self) -> None:
-        if not self.is_mounted or not self.is_current:
+        if not self.is_mounted or not is_seen(self):
             return
-        view, row = self.view, self.view.sample
-        self.set_class(self._diff and self._marked is not None and row is not None, "-diff")
-        self._static("title").update(title_line(self.title or "", self._stage, view, self.size))
+        view = self.view
+        title = title_line(self.title or "", self._stage, view, self.size)
+        self.query_one("#title", Static).update(title)
         marked = self._marked.seq if self._marked else None
         words = empty_words(self.run, self._stage, view)
         self.query_one(SampleList).show(view, view.place, marked, words)
-        self._draw_answers()
-        response = self.query_one(TokenText)
-        self._static("prompt").update(prompt_words(row))
-        if row is None:
-            response.clear()
-            response.border_title, response.border_subtitle = "response", ""
-            self._static("legend").update("")
-            self._static("figures").update("")
-            return
-        figure = self._figure(row)
-        response.show(row.sample, self._token if row.sample.pieces else None, figure, self._glyphs)
-        response.border_title = Content(response_title(row))
-        response.border_subtitle = Content(response_figures(row))
-        self._static("legend").update(Content(legend(figure) if row.sample.pieces else ""))
-        lines = token_lines(row.sample, self._token)
-        self._static("figures").update(Content("\n".join(lines)))
-        if self._marked is not None and self._diff:
-            box = self.query_one("#diff", VerticalScroll)
-            box.border_title = Content(f"from step {self._marked.step} to step {row.step}")
-            box.query_one(Static).update(difference(self._marked, row))
+        self._reading.show(view.sample, view.scales, self._marked if self._diff else None)
+        self.query_one(AskPane).show(view)
 
-    def _draw_answers(self) -> None:
-        view = self.view
-        answered = self._asked and view.want.asked == self._want.asked
-        answer = view.answer if answered else None
-        sent = bool(self._want.asked)
-        step = view.state.step
-        told = question_state(self.run, view.state, step, sent, answer, self._problem)
-        self.query_one(AskPane).show(self._asked, told, view.answers if answered else ())
-
-    def _static(self, name: str) -> Static:
-        return self.query_one(f"#{name}", Static)
-
-    def _figure(self, row: SampleRow) -> Figure:
-        mode = self._mode if self._mode in modes_of(row.sample) else "none"
-        values = token_values(row.sample, mode)
-        return Figure(mode, values, self.view.scales.get(mode) or scale_of(values))
+    @property
+    def _reading(self) -> SampleReading:
+        return self.query_one(SampleReading)
 
     # The list
 
@@ -280,47 +227,23 @@ class SamplesScreen(Screen[None]):
     # Tokens
 
     def action_token(self, by: int) -> None:
-        if self.view.sample is not None:
-            last = len(self.view.sample.sample.pieces) - 1
-            self._token = max(0, min(last, self._token + by))
-            self._draw()
+        self._reading.go(by)
 
     @on(TokenText.Pointed)
     def _pointed(self, message: TokenText.Pointed) -> None:
-        self._token = message.token
-        self._draw()
+        self._reading.go_to(message.token)
 
     def action_extreme(self, way: int) -> None:
-        row = self.view.sample
-        if row is None:
-            return
-        figure = self._figure(row)
-        count = len(row.sample.pieces) if figure.values else 0
-        places = ((self._token + way * n) % count for n in range(1, count + 1))
-        found = next((place for place in places if figure.extreme(place)), None)
-        if found is None:
-            none = figure.mode == "none"
-            self._say("v colours by a figure first" if none else f"no extreme {figure.mode} here")
-            return
-        self._token = found
-        self._draw()
+        self._say(self._reading.go_to_extreme(way))
 
     def action_colour(self) -> None:
-        if self.view.sample is not None:
-            modes = modes_of(self.view.sample.sample)
-            place = modes.index(self._mode) if self._mode in modes else 0
-            self._mode = modes[(place + 1) % len(modes)]
-            if len(modes) == 1:
-                self._say("no figures of single tokens are recorded for this sample")
-            self._draw()
+        self._say(self._reading.next_colours())
 
     def action_glyphs(self) -> None:
-        self._glyphs = not self._glyphs
-        self._draw()
+        self._reading.toggle_glyphs()
 
     def action_scroll(self, way: int) -> None:
-        box = self.query_one("#diff" if self.has_class("-diff") else "#response")
-        box.scroll_relative(y=way * max(1, box.size.height // 2), animate=False)
+        self._reading.scroll_text(way)
 
     def action_read(self) -> None:
         """The response where only the list is shown, else the whole text."""
@@ -384,27 +307,9 @@ class SamplesScreen(Screen[None]):
         self.refresh_bindings()
         self._draw()
 
-    @on(Input.Submitted, "#question")
-    def _question_sent(self, event: Input.Submitted) -> None:
-        prompt = event.value
-        self._problem = ""
-        if not prompt.strip():
-            self._problem = "there is no prompt; type a question or an instruction, then ⏎"
-        elif refusal := no_answers(self.run, self.view.state):
-            self._problem = f"not sent: {refusal}"
-        else:
-            self._send(prompt)
-        self._draw()
-
-    def _send(self, prompt: str) -> None:
-        try:
-            command = inbox.send(self.run.inbox, "sample", {"prompt": prompt}, CLIENT)
-        except OSError as error:
-            self._problem = f"not sent: {error}"
-            return
-        self._asked = prompt
-        self.query_one("#question", Input).value = ""
-        self._look(asked=command)
+    @on(AskPane.Sent)
+    def _question_sent(self, message: AskPane.Sent) -> None:
+        self._look(asked=message.command)
 
     # Back
 
@@ -428,7 +333,11 @@ class SamplesScreen(Screen[None]):
             self.action_leave()
 
     def action_leave(self) -> None:
-        self.app.pop_screen()
+        if self.has_class("-line") or self.has_class("-asking"):
+            self.action_escape()
+        else:
+            self.app.pop_screen()
 
     def _say(self, text: str) -> None:
-        self.notify(printable(text), markup=False, timeout=6)
+        if text:
+            self.notify(printable(text), markup=False, timeout=6)

@@ -1,17 +1,23 @@
 """A prompt that a person types, and the answers of the policy of this moment and its reference."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Input, Static
 
+from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.reader import CommandRow, SampleRow
 from rlhf_engine.runs.sample import printable
 from rlhf_engine.runs.state import RunState
 from workbench.format import short
+from workbench.samples_feed import SampleView
+
+CLIENT = "tui"
 
 
 class AskPane(Vertical):
@@ -26,8 +32,20 @@ class AskPane(Vertical):
         VerticalScroll:focus { border: round $primary; }
         VerticalScroll > Static { height: auto; }
     }
-    .-narrow AskPane > #answers { layout: vertical; }
     """
+
+    @dataclass
+    class Sent(Message):
+        """A question has gone to the run, as this command."""
+
+        command: str
+
+    def __init__(self, run: RunDir, id: str) -> None:
+        super().__init__(id=id)
+        self._run = run
+        self._view = SampleView()
+        self._asked = self._command = self._problem = ""
+        self._shown: tuple[int, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield Input(placeholder="a prompt for the policy of this moment", id="question")
@@ -35,20 +53,45 @@ class AskPane(Vertical):
         yield Static(id="told")
         yield Horizontal(id="answers")
 
-    def __init__(self, id: str) -> None:
-        super().__init__(id=id)
-        self._shown: tuple[int, ...] = ()
-
-    def show(self, asked: str, told: str, answers: Sequence[SampleRow]) -> None:
-        """Show the question that was sent, its state, and the answers that have come."""
-        self.query_one("#asked", Static).update(Content(f"› {printable(asked)}" if asked else ""))
+    def show(self, view: SampleView) -> None:
+        """Show the question that was sent, what became of it, and the answers that have come."""
+        self._view = view
+        known = bool(self._command) and view.want.asked == self._command
+        told = question_state(
+            *(self._run, view.state, bool(self._command)),
+            *(view.answer if known else None, self._problem),
+        )
+        asked = f"› {printable(self._asked)}" if self._asked else ""
+        self.query_one("#asked", Static).update(Content(asked))
         self.query_one("#told", Static).update(Content(printable(told)))
+        answers = view.answers if known else ()
         shown = tuple(row.seq for row in answers)
         if shown != self._shown:
             self._shown = shown
             place = self.query_one("#answers", Horizontal)
             place.remove_children()
             place.mount(*(_answer(row) for row in answers))
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        prompt, self._problem = event.value, ""
+        if not prompt.strip():
+            self._problem = "there is no prompt; type a question or an instruction, then ⏎"
+        elif refusal := no_answers(self._run, self._view.state):
+            self._problem = f"not sent: {refusal}"
+        else:
+            self._send(prompt)
+        self.show(self._view)
+
+    def _send(self, prompt: str) -> None:
+        try:
+            self._command = inbox.send(self._run.inbox, "sample", {"prompt": prompt}, CLIENT)
+        except OSError as error:
+            self._problem = f"not sent: {error}"
+            return
+        self._asked = prompt
+        self.query_one("#question", Input).value = ""
+        self.post_message(self.Sent(self._command))
 
 
 def _answer(row: SampleRow) -> VerticalScroll:
@@ -63,7 +106,7 @@ def _answer(row: SampleRow) -> VerticalScroll:
 
 
 def question_state(
-    run: RunDir, state: RunState, step: int, sent: bool, answer: CommandRow | None, problem: str
+    run: RunDir, state: RunState, sent: bool, answer: CommandRow | None, problem: str
 ) -> str:
     """What became of a question, in a sentence; where it cannot be asked, the next step."""
     if problem:
@@ -71,7 +114,7 @@ def question_state(
     if answer is not None and answer.state == "rejected":
         return f"refused: {answer.note}"
     if answer is not None:
-        return answer.note
+        return answer.note or f"answered after step {answer.step}"
     if refusal := no_answers(run, state):
         return f"it did not answer: {refusal}" if sent else refusal
     if not sent:
@@ -79,8 +122,8 @@ def question_state(
     if state.word in ("starting", "waiting", "queued"):
         return f"sent; it is answered once the run has begun ({state.word})"
     if state.word == "paused":
-        return f"sent; the policy after step {step} answers"
-    return f"sent; it is answered when step {step + 1} is done"
+        return f"sent; the policy after step {state.step} answers"
+    return f"sent; it is answered when step {state.step + 1} is done"
 
 
 def no_answers(run: RunDir, state: RunState) -> str:

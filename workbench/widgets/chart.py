@@ -1,25 +1,27 @@
-"""A chart of lines over steps, drawn with plotext from values that cannot break it."""
+"""A chart of lines over steps, drawn from values that cannot break it."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Literal
+from typing import Literal, Self
 
-from rich.text import Text
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.content import Content
+from textual.geometry import Region
 from textual.message import Message
-from textual_plotext import PlotextPlot
+from textual.strip import Strip
+from textual.widget import Widget
 
 from workbench.widgets import ticks
+from workbench.widgets.raster import Raster, Rgb, Run
 from workbench.widgets.series import log_floor, thin
 
-Rgb = tuple[int, int, int]
 SMALLEST = (20, 4)
 DOTTED = "┊"
-# Signs that plotext draws an axis with; the first of them is where the canvas begins.
-AXIS = frozenset("┤├┼│└")
 
 
 class Hue(Enum):
@@ -77,7 +79,7 @@ class Picture:
     cursor: Marker | None = None
 
 
-class Chart(PlotextPlot):
+class Chart(Widget):
     """Shows a Picture; says so where there is no data or no room for it."""
 
     DEFAULT_CSS = "Chart { border: round $panel; border-title-color: $foreground; }"
@@ -91,38 +93,62 @@ class Chart(PlotextPlot):
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self.picture = Picture()
-        self._built: tuple[tuple[int, int], str] | None = None
-        self._left = 0
+        self.plt = Raster()
+        self._titles_alone = False
+        self._drawn: tuple[object, list[Strip]] = (None, [])
 
     def show(self, picture: Picture, title: Content, subtitle: Content) -> None:
-        self.picture = picture
-        self.border_title, self.border_subtitle = title, subtitle
-        self._built = None
-        self.refresh()
+        """Show a picture; one that would look the same but for its titles changes those alone."""
+        dot = (picture.high - picture.low) / max(1, 2 * self.size.width)
+        self._titles_alone = _looks_alike(self.picture, picture, dot)
+        if not self._titles_alone:
+            self.picture = picture
+            self._drawn = (None, [])
+        if (str(title), str(subtitle)) != (str(self.border_title), str(self.border_subtitle)):
+            self.border_title, self.border_subtitle = title, subtitle
+        if not self._titles_alone:
+            self.refresh()
+        self._titles_alone = False
 
-    def render(self) -> Text:
-        size = (self.size.width, self.size.height)
-        if size[0] < SMALLEST[0] or size[1] < SMALLEST[1]:
-            return Text("no room")
-        key = (size, self.app.theme)
-        if key != self._built:
-            if not self._build(*size):
-                return Text("no data yet", style="dim")
-            self._built = key
-        drawn = super().render()
-        assert isinstance(drawn, Text)
-        self._left = 1 + next((i for i, sign in enumerate(drawn.plain) if sign in AXIS), 0)
-        return drawn
+    def refresh(
+        self,
+        *regions: Region,
+        repaint: bool = True,
+        layout: bool = False,
+        recompose: bool = False,
+    ) -> Self:
+        """Paint anew; where only the titles are others, the border's two lines."""
+        if self._titles_alone:
+            width, height = self.size
+            regions = (Region(-1, -1, width + 2, 1), Region(-1, height, width + 2, 1))
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
+    def render_line(self, y: int) -> Strip:
+        width, height, style = self.size.width, self.size.height, self.rich_style
+        key = (width, height, self.app.theme, style)
+        if key != self._drawn[0]:
+            self._drawn = (key, [_strip(row, style, width) for row in self._rows(width, height)])
+        strips = self._drawn[1]
+        return strips[y] if y < len(strips) else Strip.blank(width, style)
+
+    def _rows(self, width: int, height: int) -> list[list[Run]]:
+        if width < SMALLEST[0] or height < SMALLEST[1]:
+            return [[("no room", None)]]
+        if not self._build(width, height):
+            return [[("no data yet", self._rgb(Hue.EVENT))]]
+        return self.plt.rows(width, height)
 
     def on_click(self, event: events.Click) -> None:
         at = event.get_content_offset(self)
-        if at is not None and self._built and at.x >= self._left:
-            share = (at.x - self._left) / max(1, self.size.width - self._left - 1)
+        left = self.plt.left
+        if at is not None and self.plt.signals and at.x >= left:
+            share = (at.x - left) / max(1, self.size.width - left - 1)
             low, high = self.picture.low, self.picture.high
             self.post_message(self.Pointed(low + share * (high - low)))
 
     def _build(self, width: int, height: int) -> bool:
-        """Put the picture into plotext's figure; False if there is nothing to draw."""
+        """Put the picture into the raster; False if there is nothing to draw."""
+        self.plt = Raster()
         picture, columns = self.picture, max(10, 2 * (width - 8))
         scale = log_floor if picture.log else float
         lines = []
@@ -141,13 +167,13 @@ class Chart(PlotextPlot):
         markers = one_a_column(picture, cell)
         self._upright(markers, low, high, height)
         for line, xs, ys in lines:
-            draw = self.plt.scatter if line.dots else self.plt.plot
-            if xs:
-                sign = "•" if line.dots or len(xs) == 1 else "braille"
-                draw(xs, ys, marker=sign, color=self._rgb(line.hue))
+            if line.dots or len(xs) == 1:
+                self.plt.scatter(xs, ys, "•", self._rgb(line.hue))
+            elif xs:
+                self.plt.plot(xs, ys, self._rgb(line.hue))
         if picture.below:
             below, floor = thin(picture.below, picture.below, picture.low, picture.high, columns)
-            self.plt.scatter(below, [low] * len(floor), marker="▾", color=self._rgb(Hue.GUARD))
+            self.plt.scatter(below, [low] * len(floor), "▾", self._rgb(Hue.GUARD))
         for marker in markers:
             if marker.style == "sign":
                 self._write(marker, marker.x, low, "center")
@@ -156,18 +182,14 @@ class Chart(PlotextPlot):
 
     def _axes(self, low: float, high: float, target: float | None) -> None:
         picture, plot, (width, height) = self.picture, self.plt, self.size
-        plot.clear_figure()
-        plot.xaxes(True, False)
-        plot.yaxes(True, False)
-        plot.xlim(picture.low, picture.high)
-        plot.ylim(low, high)
+        plot.x_ends, plot.y_ends = (picture.low, picture.high), (low, high)
         choose = ticks.decades if picture.log else ticks.linear
         up = choose(low, high, max(2, height - 3 if not picture.log else height // 2))
         if picture.target is not None and target is not None:
             up = ticks.with_target(up, (target, f"{picture.target:g}"), (high - low) / height)
-        plot.yticks(*up)
+        plot.y_ticks = up
         along = ticks.times if picture.time else ticks.steps
-        plot.xticks(*along(picture.low, picture.high, max(2, width // 8)))
+        plot.x_ticks = along(picture.low, picture.high, max(2, width // 8))
         if target is not None:
             plot.hline(target, color=self._rgb(Hue.TARGET))
 
@@ -179,7 +201,7 @@ class Chart(PlotextPlot):
                 self.plt.vline(marker.x, color=color)
             elif marker.style == "dotted":
                 ys = [low + (high - low) * row / height for row in range(height + 1)]
-                self.plt.scatter([marker.x] * len(ys), ys, marker=DOTTED, color=color)
+                self.plt.scatter([marker.x] * len(ys), ys, DOTTED, color)
 
     def _label(self, markers: Sequence[Marker], top: float, cell: float) -> None:
         """Write the markers' words along the top; where two would overlap, the later one, but
@@ -196,13 +218,28 @@ class Chart(PlotextPlot):
     def _write(
         self, marker: Marker, x: float, y: float, alignment: Literal["left", "center"]
     ) -> None:
-        background = self.background_colors[1].rgb
-        color = self._rgb(marker.hue)
-        self.plt.text(marker.text, x, y, color=color, background=background, alignment=alignment)
+        self.plt.text(marker.text, x, y, self._rgb(marker.hue), alignment == "center")
 
     def _rgb(self, hue: Hue) -> Rgb:
         dark, light = hue.value
         return dark if self.app.current_theme.dark else light
+
+
+def _looks_alike(old: Picture, new: Picture, dot: float) -> bool:
+    """Whether a picture differs from another by less than a dot of its width: a few more steps at
+    the end of a long run."""
+    return (
+        abs(new.low - old.low) < dot
+        and 0 <= new.high - old.high < dot
+        and replace(old, low=0, high=0, lines=(), below=())
+        == replace(new, low=0, high=0, lines=(), below=())
+        and len(old.lines) == len(new.lines)
+        and len(old.below) == len(new.below)
+        and all(
+            a is b or (a.xs is b.xs and a.ys is b.ys and a.hue is b.hue)
+            for a, b in zip(old.lines, new.lines, strict=True)
+        )
+    )
 
 
 def one_a_column(picture: Picture, cell: float) -> list[Marker]:
@@ -229,3 +266,11 @@ def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
     else:
         pad = (high - low) * 0.06
     return low - pad, high + pad
+
+
+def _strip(row: Sequence[Run], style: Style, width: int) -> Strip:
+    segments = [
+        Segment(text, style + Style.from_color(Color.from_rgb(*color)) if color else style)
+        for text, color in row
+    ]
+    return Strip(segments).adjust_cell_length(width, style)

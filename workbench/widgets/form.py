@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.events import DescendantFocus
@@ -17,9 +17,17 @@ from textual.widgets import Input, Select, Static, Switch
 from rlhf_engine.runs.sample import printable
 from workbench.form_fields import FormField
 from workbench.form_model import Form, problem_of
+from workbench.keys import Key, bindings
 
 EMPTY = "empty"
 LABEL, EDITOR = 22, 20
+CHOICE_KEYS = (
+    Key("choice.next", "right", "choose(1)", "Next choice", "The next of the words", False),
+    Key("choice.before", "left", "choose(-1)", "Choice before", "The word before", False),
+    # Up and down walk the form's fields, and so must not open the list as in `Select`.
+    Key("choice.down", "down", "screen.field(1)", "Next field", "Next field", False),
+    Key("choice.up", "up", "screen.field(-1)", "Field before", "Field before", False),
+)
 
 
 class TextField(Input, inherit_bindings=False):
@@ -38,13 +46,7 @@ class TextField(Input, inherit_bindings=False):
 class Choice(Select[str]):
     """One of a few words; left and right go through them, enter opens the list."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right", "choose(1)", "Next choice", show=False),
-        Binding("left", "choose(-1)", "Choice before", show=False),
-        # Up and down walk the form's fields, and so must not open the list as in `Select`.
-        Binding("down", "screen.field(1)", "Next field", show=False),
-        Binding("up", "screen.field(-1)", "Field before", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(CHOICE_KEYS)]
 
     def __init__(self, choices: tuple[str, ...], value: str) -> None:
         super().__init__(

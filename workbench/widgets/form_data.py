@@ -79,7 +79,7 @@ class DataPane(Static):
                 async for finding in stream:
                     self.post_message(self._Found(preset, finding))
         except (EngineFailed, SpecError, RunNotFound, OSError) as error:
-            problem = str(error) or "the engine could not be asked"
+            problem = str(error) or "the engine could not be asked: see workbench doctor"
         self.post_message(self._Ended(preset, problem))
 
     @on(_Found)

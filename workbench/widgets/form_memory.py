@@ -1,6 +1,5 @@
 """The memory that a form's stages will take, by part, against what is free now."""
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from workbench.commands.text import GIB, gib, grid
 from workbench.doctor import free_memory
 from workbench.engine_talk import EngineFailed, answers
 from workbench.estimates import StageMemory, basis, misfit, stage_memory
+from workbench.screens.seen import is_seen
 
 # So long after the last key the engine is asked for a model's numbers.
 PATIENCE_SECONDS = 0.7
@@ -110,7 +110,7 @@ class MemoryPane(Static):
                     told.append(answer)
                     self.post_message(self._Told(basis, tuple(told)))
         except (EngineFailed, SpecError, RunNotFound, OSError) as error:
-            problem = str(error) or "the engine could not be asked"
+            problem = str(error) or "the engine could not be asked: see workbench doctor"
             self.post_message(self._Told(basis, tuple(told), problem))
 
     @on(_Told)
@@ -132,7 +132,7 @@ class MemoryPane(Static):
 
     def _read_free(self) -> None:
         devices = {stage.device for stage in self.stages if stage.device}
-        if devices and self.screen.is_current:
+        if devices and is_seen(self.screen):
             self.run_worker(lambda: self._tell_free(devices), thread=True, group="free")
 
     def _tell_free(self, devices: set[str]) -> None:
@@ -241,7 +241,7 @@ class MemoryPane(Static):
         parts = list(dict.fromkeys(part for phase in found.phases for part in phase.parts))
         rows = [
             [part, *(_short(p.parts[part]) if part in p.parts else "–" for p in found.phases)]
-            for part in (*parts,)
+            for part in parts
         ]
         rows.append(["total", *(_short(phase.bytes) for phase in found.phases)])
         table = grid(["", *(phase.name for phase in found.phases)], rows)
@@ -254,9 +254,8 @@ class MemoryPane(Static):
 
 def _bar(share: float, width: int) -> str:
     """A bar as long as the share of its width, full where the share is more than all."""
-    full, empty = ("#", ".") if os.environ.get("PYTHONUTF8") == "0" else ("█", "░")
     count = min(width, max(1, round(share * width)))
-    return full * count + empty * (width - count)
+    return "█" * count + "░" * (width - count)
 
 
 def _short(size: float) -> str:

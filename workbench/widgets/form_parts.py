@@ -3,22 +3,25 @@
 from collections.abc import Container, Iterator, Sequence
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
 from rlhf_engine.runs.sample import printable
 from workbench.form_model import NAME, Form, Verdict
+from workbench.keys import Key, bindings
+
+STAGE_ROW_KEYS = (
+    Key("stages.before", "left", "step(-1)", "Stage before", "Edit the stage before"),
+    Key("stages.next", "right", "step(1)", "Next stage", "Edit the next stage"),
+)
 
 
 class StageRow(Static, can_focus=True):
     """The stages of a pipeline in their order; left and right choose the one to edit."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "step(-1)", "Stage before"),
-        Binding("right", "step(1)", "Next stage"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(STAGE_ROW_KEYS)]
     DEFAULT_CSS = """
     StageRow { height: auto; padding: 0 1; &:focus { background-tint: $foreground 10%; } }
     """

@@ -137,4 +137,5 @@ class Health(Static):
             )
             for reading in readings(self._spec, book, snapshot)
         ]
-        self.update(Content("\n").join(lines) if lines else Content("no data yet"))
+        told = Content("\n").join(lines) if lines else Content("no data yet")
+        self.update(told, layout=False)

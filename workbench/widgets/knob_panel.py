@@ -1,10 +1,11 @@
 """The knobs of a run: values, what is staged, what waits, who changed them last."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.binding import BindingType
-from textual.content import Content
+from textual.content import Content, Span
 from textual.events import Key as KeyPressed
 from textual.message import Message
 from textual.widgets import Static
@@ -49,6 +50,7 @@ class KnobPanel(Static, can_focus=True):
         self.steering = steering
         self._names = list(steering.knobs)
         self._chosen = "kl_coef" if "kl_coef" in self._names else self._names[0]
+        self._told: tuple[str, Sequence[Span]] = ("", [])
         self.border_title = "knobs"
 
     @property
@@ -93,7 +95,11 @@ class KnobPanel(Static, can_focus=True):
             unit = f" · {knob.unit}" if knob.unit else ""
             lines.append(Content.styled(f"{knob.bounds}{unit}", "bold"))
             lines.append(Content.styled(" ".join(knob.help.split()), "$text-muted"))
-        self.update(Content("\n").join(lines))
+        told = Content("\n").join(lines)
+        # Contents are equal whatever their styles are.
+        if (told.plain, told.spans) != self._told:
+            self._told = (told.plain, told.spans)
+            self.update(told)
 
     def _line(self, name: str, snapshot: Snapshot) -> Content:
         steering, chosen = self.steering, self.has_focus and name == self._chosen

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.style import Style
 from rich.text import Text
 from textual.content import Content
 from textual_plotext import PlotextPlot
@@ -69,7 +70,7 @@ class Overlay(PlotextPlot):
             self._built = key
         drawn = super().render()
         assert isinstance(drawn, Text)
-        return drawn
+        return on_any_ground(drawn) if self.app.current_theme.ansi else drawn
 
     def _build(self, width: int, height: int) -> bool:
         """Put the picture into plotext's figure; False if there is nothing to draw."""
@@ -160,3 +161,15 @@ def _places(
     apart = picture.axis == "KL" or len(picture.traces) < 2
     places = [] if apart else [seen[int(len(seen) * (trace.slot + k) / 9)] for k in (1, 5)]
     return [*places, seen[-1]]
+
+
+def on_any_ground(drawn: Text) -> Text:
+    """The drawing without its ground, and with axes in the terminal's own colour.
+
+    Of a theme that leaves both to the terminal plotext would make black on black.
+    """
+    shown = Text(drawn.plain, no_wrap=True, end="")
+    for start, end, style in drawn.spans:
+        if isinstance(style, Style) and style.color and style.color.triplet != (0, 0, 0):
+            shown.stylize(Style(color=style.color, bold=style.bold), start, end)
+    return shown

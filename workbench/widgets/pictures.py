@@ -185,7 +185,7 @@ def is_log(plan: ChartPlan, view: View) -> bool:
     return plan.log if view.log is None else plan.log and view.log
 
 
-def _xs(series: Series, view: View, start: float) -> list[float]:
+def _xs(series: Series, view: View, start: float) -> Sequence[float]:
     return [time - start for time in series.times] if view.time else series.steps
 
 
@@ -200,7 +200,8 @@ def _lines(curve: Curve, series: Series, view: View, start: float) -> list[Line]
 
 
 def _below_zero(series: Series, view: View, start: float) -> list[float]:
-    return [x for x, y in zip(_xs(series, view, start), series.raw, strict=True) if y < 0]
+    xs = _xs(series, view, start)
+    return [xs[index] for index in series.below_zero]
 
 
 def _knob(snapshot: Snapshot, name: str) -> float | None:
@@ -263,7 +264,6 @@ def legend(plan: ChartPlan, book: SeriesBook, at: StepRow | None) -> Content:
             value = at.metrics.get(curve.metric) if at else raw[-1]
             sign = "•" if curve.dots else "━"
             parts.append((f"{sign} {curve.label} {short(value)}  ", NAMES[curve.hue]))
-    main = book.get(plan.main.metric).raw
-    if plan.log and (below := sum(value < 0 for value in main)):
+    if plan.log and (below := len(book.get(plan.main.metric).below_zero)):
         parts.append(f"▾ {below} step{'' if below == 1 else 's'} below 0  ")
     return Content.assemble(*parts) if len(parts) > 1 else Content("")

@@ -17,6 +17,7 @@ from rlhf_engine.runs.pipeline import pipeline_of
 from rlhf_engine.runs.sample import printable
 from rlhf_engine.runs.state import RunState, run_state
 from workbench.keys import Key, bindings
+from workbench.screens.seen import is_seen
 
 POLL_SECONDS = 2.0
 STYLES = {"done": "$success", "running": "$accent", "failed": "$error", "lost": "$error"}
@@ -104,7 +105,7 @@ class PipelineRow(Static, can_focus=True):
         self.set_interval(POLL_SECONDS, self._look)
 
     def _look(self) -> None:
-        if self.screen.is_current:
+        if is_seen(self.screen):
             self.run_worker(self._read, thread=True, exclusive=True, exit_on_error=False)
 
     def _read(self) -> None:
@@ -143,7 +144,9 @@ class PipelineRow(Static, can_focus=True):
         if stage is None or stage.run == self._run:
             return
         if stage.state.word == "deleted":
-            self.notify(f"{stage.run.id} was deleted", severity="warning", markup=False)
+            self.notify(
+                f"{stage.run.id} was deleted: choose another", severity="warning", markup=False
+            )
         else:
             self.post_message(self.Opened(stage.run))
 

@@ -12,6 +12,7 @@ from workbench.feed import Snapshot
 from workbench.format import exact, short
 
 NARROWEST = 19
+MOST_HAPPENED = 3
 
 
 class Reading(Static):
@@ -25,7 +26,7 @@ class Reading(Static):
     def show(self, row: StepRow, snapshot: Snapshot, first: Sequence[str]) -> None:
         """Read a step; the figures named `first` come first, in case not all have room."""
         head = f"step {row.step} · {clock(row.time)} · session {row.session}"
-        keys = "b rolls back · F forks · t table · esc closes"
+        keys = "b back · F fork · t table · esc"
         self.border_title, self.border_subtitle = Content(f" {head} "), Content(f" {keys} ")
         width = self.content_size.width
         names = [
@@ -36,17 +37,20 @@ class Reading(Static):
         for name, value in row.knobs.items():
             label = f"{name} knob" if name in row.metrics else name
             figures.append((label, exact(value, 4)))
-        lines = columns(figures, width, self.content_size.height)
-        lines += [clip(text, width) for text in happened(row.step, snapshot)]
+        lines = [clip(text, width) for text in happened(row.step, snapshot)][:MOST_HAPPENED]
         if self.has_class("strip"):
             lines = [clip(f"{head} · {keys}", width), *lines]
+        height = self.content_size.height
+        lines += columns(figures, width, height - len(lines))
+        if len(lines) > height > 1 and not self.has_class("strip"):
+            lines = [*lines[: height - 1], "… t shows the rest"]
         self.update(Content("\n".join(lines)))
 
 
 def columns(figures: list[tuple[str, str]], width: int, height: int) -> list[str]:
     """Names and values in columns that are read downwards."""
     count = max(1, width // NARROWEST)
-    while count > 1 and -(-len(figures) // (count - 1)) <= height - 2:
+    while count > 1 and -(-len(figures) // (count - 1)) <= height:
         count -= 1
     rows = -(-len(figures) // count)
     cell = width // count

@@ -13,7 +13,7 @@ from workbench.widgets.ask_pane import no_answers
 from workbench.word_diff import word_diff
 
 # A pane shows no more of a prompt at once; enter shows all of it.
-PROMPT_SHOWN = 1200
+PROMPT_SHOWN, PROMPT_LINES = 280, 4
 
 
 def title_line(name: str, stage: str, view: SampleView, size: Size) -> Content:
@@ -48,9 +48,9 @@ def prompt_words(row: SampleRow | None) -> Content:
     if row is None:
         return Content("")
     text = printable(row.sample.prompt)
-    if len(text) > PROMPT_SHOWN:
-        text = f"{text[:PROMPT_SHOWN]}… (enter shows all)"
-    return Content(text or "(nothing)")
+    lines = text[:PROMPT_SHOWN].split("\n")[:PROMPT_LINES]
+    shown = "\n".join(lines)
+    return Content((shown if shown == text else f"{shown}… (enter shows all)") or "(nothing)")
 
 
 def response_title(row: SampleRow) -> str:

@@ -60,6 +60,8 @@ class SampleList(Widget):
 
     def _scroll(self) -> None:
         """Keep the cursor inside, and no empty lines below the last sample."""
+        if not self.size.height:
+            return
         rows = max(1, self.size.height - 1)
         self._top = min(self._top, self._cursor)
         self._top = max(self._top, self._cursor - rows + 1, 0)

@@ -1,5 +1,6 @@
 """The newest responses: one line each, the full text on enter."""
 
+import time
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,7 +13,9 @@ from workbench.commands.text import clip
 from workbench.format import short
 from workbench.keys import LIST_KEYS, bindings
 
-SHOWN = 50
+SHOWN, MIN_SHOWN = 50, 8
+# A table is only filled as a whole, which costs as much as all else that a redraw does.
+REFILL_SECONDS = 1.0
 
 
 class SampleTable(DataTable[Text]):
@@ -29,14 +32,30 @@ class SampleTable(DataTable[Text]):
         self.border_title = "samples · newest first"
         self._shown: tuple[object, ...] = ()
         self._rows: dict[str, SampleRow] = {}
+        self._newest: Sequence[SampleRow] = ()
+        self._filled = 0.0
+        self._due = False
 
     def show(self, samples: Sequence[SampleRow]) -> None:
-        """Fill the table anew if there is something new; the cursor stays on its sample."""
+        """Show these samples, new ones at most once a second; the cursor stays on its sample."""
+        self._newest = samples
         width = self.size.width
-        key = (width, samples[0].seq if samples else 0, len(samples))
-        if key == self._shown or width < 20:
+        key = (width, self.has_focus, samples[0].seq if samples else 0, len(samples))
+        if key == self._shown or width < 20 or self._due:
             return
-        self._shown = key
+        wait = self._filled + REFILL_SECONDS - time.monotonic()
+        if wait > 0 and (width, self.has_focus) == self._shown[:2]:
+            self._due = True
+            self.set_timer(wait, self._fill_due)
+            return
+        self._shown, self._filled = key, time.monotonic()
+        self._fill(samples, width)
+
+    def _fill_due(self) -> None:
+        self._due = False
+        self.show(self._newest)
+
+    def _fill(self, samples: Sequence[SampleRow], width: int) -> None:
         chosen = self.chosen
         at_top = self.cursor_row == 0
         self.clear(columns=True)
@@ -44,7 +63,9 @@ class SampleTable(DataTable[Text]):
         for label, cells in (("step", 6), ("score", 8), ("KL", 7), ("prompt", text * 2 // 5)):
             self.add_column(Text(label), width=cells)
         self.add_column(Text("response"), width=text - text * 2 // 5)
-        self._rows = {str(row.seq): row for row in samples[:SHOWN]}
+        # Nobody scrolls a table that is not focused: then what is in sight is enough.
+        shown = SHOWN if self.has_focus else max(MIN_SHOWN, self.size.height)
+        self._rows = {str(row.seq): row for row in samples[:shown]}
         for name, row in self._rows.items():
             self.add_row(*_cells(row, text), key=name)
         if chosen and not at_top and str(chosen.seq) in self._rows:

@@ -13,68 +13,118 @@ LARGEST = 1e30
 
 
 @dataclass
-class Ema:
+class Smoothed:
     """Exponential moving average with bias correction (Kingma and Ba 2015); gaps stay gaps.
 
     A value that is no finite number gives NaN and leaves the average as it was.
     """
 
     decay: float
+    values: list[float] = field(default_factory=list)
     _sum: float = 0.0
     _weight: float = 0.0
 
-    def next(self, value: float) -> float:
-        if not drawable(value):
-            return NAN
-        self._sum = self.decay * self._sum + (1 - self.decay) * value
-        self._weight = self.decay * self._weight + (1 - self.decay)
-        return self._sum / self._weight
+    def extend(self, raw: Sequence[float]) -> list[float]:
+        """The average after each of `raw`, of which those seen before are not looked at again."""
+        total, weight, decay = self._sum, self._weight, self.decay
+        for value in raw[len(self.values) :]:
+            if abs(value) < LARGEST:
+                total = decay * total + (1 - decay) * value
+                weight = decay * weight + (1 - decay)
+                self.values.append(total / weight)
+            else:
+                self.values.append(NAN)
+        self._sum, self._weight = total, weight
+        return self.values
 
 
-@dataclass
 class Series:
     """One metric over the steps; steps that lack it are left out."""
 
-    decay: float
-    steps: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    raw: list[float] = field(default_factory=list)
-    smooth: list[float] = field(default_factory=list)
-    _ema: Ema = field(init=False)
+    def __init__(self, steps: list[int], times: list[float]) -> None:
+        # As long as no step lacks the metric, these lists are those of all series.
+        self.steps, self.times = steps, times
+        self.raw: list[float] = []
+        self.decay = 0.0
+        self._whole = True
+        self._smoothed: dict[float, Smoothed] = {}
+        self._below: tuple[int, list[int]] = (0, [])
 
-    def __post_init__(self) -> None:
-        self._ema = Ema(self.decay)
+    @property
+    def smooth(self) -> list[float]:
+        """The smoothed values, made when they are asked for."""
+        smoothed = self._smoothed.setdefault(self.decay, Smoothed(self.decay))
+        return smoothed.extend(self.raw)
 
-    def add(self, step: float, time: float, value: float) -> None:
-        self.steps.append(step)
-        self.times.append(time)
-        self.raw.append(value)
-        self.smooth.append(self._ema.next(value))
+    @property
+    def below_zero(self) -> list[int]:
+        """Where in `raw` the values are negative."""
+        seen, found = self._below
+        found += [i for i, value in enumerate(self.raw[seen:], seen) if value < 0]
+        self._below = (len(self.raw), found)
+        return found
+
+    def extend(self, rows: Sequence[StepRow], values: Sequence[float | None]) -> None:
+        """Take the values of further steps, None where a step has none."""
+        if None not in values:
+            self.raw += values  # type: ignore[arg-type]
+            if not self._whole:
+                self.steps += [row.step for row in rows]
+                self.times += [row.time for row in rows]
+            return
+        if self._whole:
+            count = len(self.raw)
+            self._whole, self.steps, self.times = False, self.steps[:count], self.times[:count]
+        for row, value in zip(rows, values, strict=True):
+            if value is not None:
+                self.steps.append(row.step)
+                self.times.append(row.time)
+                self.raw.append(value)
 
 
 class SeriesBook:
     """Every metric or knob of a run that was asked for, extended by the rows that are new."""
 
     def __init__(self) -> None:
-        self._key: tuple[int, float] = (-1, 0.0)
+        self._generation = -1
+        self._decay = 0.0
         self._rows: Sequence[StepRow] = ()
+        self._steps: list[int] = []
+        self._times: list[float] = []
         self._series: dict[str, Series] = {}
         self._read: dict[str, int] = {}
 
     def update(self, rows: Sequence[StepRow], generation: int, decay: float) -> None:
-        """Show `rows`; they extend the earlier ones unless `generation` or `decay` is another."""
-        if (generation, decay) != self._key:
-            self._key = (generation, decay)
+        """Show `rows`, smoothed by `decay`; they extend the earlier ones unless `generation` is
+        another."""
+        if generation != self._generation:
+            self._generation = generation
             self._series, self._read = {}, {}
-        self._rows = rows
+            self._steps, self._times = [], []
+        self._rows, self._decay = rows, decay
+        new = rows[len(self._steps) :]
+        # A series that is not asked for must not see steps that it has no values for.
+        for name in self._series if new else ():
+            self._extend(name)
+        self._steps += [row.step for row in new]
+        self._times += [row.time for row in new]
 
     def get(self, name: str) -> Series:
-        series = self._series.setdefault(name, Series(self._key[1]))
-        for row in self._rows[self._read.get(name, 0) :]:
-            if (value := row.metrics.get(name, row.knobs.get(name))) is not None:
-                series.add(row.step, row.time, value)
-        self._read[name] = len(self._rows)
+        if name not in self._series:
+            self._series[name] = Series(self._steps, self._times)
+            self._read[name] = 0
+            self._extend(name)
+        series = self._series[name]
+        series.decay = self._decay
         return series
+
+    def _extend(self, name: str) -> None:
+        new = self._rows[self._read[name] :]
+        values = [row.metrics.get(name) for row in new]
+        if None in values:
+            values = [row.metrics.get(name, row.knobs.get(name)) for row in new]
+        self._series[name].extend(new, values)
+        self._read[name] = len(self._rows)
 
 
 def drawable(value: float) -> bool:
@@ -85,6 +135,13 @@ def drawable(value: float) -> bool:
 def log_floor(value: float) -> float:
     """log10 with a floor: what is at most 1e-3, negative values too, stands on the floor."""
     return math.log10(max(value, LOG_FLOOR))
+
+
+def _drawable(values: Sequence[float]) -> Sequence[float]:
+    # A sum is far faster than a look at every value, and only bad ones spoil it.
+    if drawable(sum(values)) and drawable(min(values, default=0.0)):
+        return values
+    return [value for value in values if drawable(value)]
 
 
 def thin(
@@ -106,7 +163,7 @@ def thin(
     index = start
     for column in range(columns):
         stop = end if column == columns - 1 else bisect_left(xs, low + (column + 1) * width, index)
-        part = [y for y in ys[index:stop] if drawable(y)]
+        part = _drawable(ys[index:stop])
         centre = low + (column + 0.5) * width
         if part:
             bottom, top = min(part), max(part)

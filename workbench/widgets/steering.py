@@ -75,7 +75,7 @@ class Steering:
         if rows and rows[-1].old is not None:
             self.stage(name, rows[-1].old)
         else:
-            self.problem = f"{name} has no previous value: nobody has changed it"
+            self.problem = f"{name} has no previous value: nobody has changed it; [ ] stage one"
 
     def drop(self) -> bool:
         """Forget what is staged or typed; False if there was nothing."""

@@ -70,7 +70,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
         Finding("ok", "Python"),
         Finding("warn", "no NVIDIA GPU can be used: runs use the CPU", "install the [/driver]"),
     ]
-    monkeypatch.setattr("workbench.screens.home.examine", lambda home: findings)
+    monkeypatch.setattr("workbench.doctor.examine", lambda home: findings)
 
 
 class Stage(Screen[None]):
@@ -112,9 +112,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the runs whose engines would have been started."""
     found: list[str] = []
-    monkeypatch.setattr(
-        "workbench.screens.home_verbs.start_engine", lambda run: found.append(run.id)
-    )
+    monkeypatch.setattr("rlhf_engine.runs.launch.start_engine", lambda run: found.append(run.id))
     return found
 
 

@@ -75,7 +75,7 @@ async def test_engine_that_cannot_start_is_told(
     def refuse(_: object) -> None:
         raise PermissionError(13, "Permission denied", "engine.log")
 
-    monkeypatch.setattr("workbench.screens.home_verbs.start_engine", refuse)
+    monkeypatch.setattr("rlhf_engine.runs.launch.start_engine", refuse)
     app = WorkbenchApp(several)
     async with app.run_test() as pilot:
         await settle(pilot)

@@ -135,7 +135,7 @@ class Engine:
 
 @pytest.fixture(autouse=True)
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Plays the engine's answers; 8 GiB are free, estimates are asked for at once."""
+    """Plays the engine's answers; 16 GiB are free, estimates are asked for at once."""
     played = Engine(tmp_path / "engine.json")
     played.answers_with("estimate", {"on": "cpu", "device": DEVICE, "shape": SHAPE})
     played.answers_with("check", {"level": "ok", "what": "device: cpu"})
@@ -144,6 +144,6 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
         return [sys.executable, "-S", "-c", PLAY, str(played.script), module, *map(str, files)]
 
     monkeypatch.setattr("workbench.commands.common.engine_command", command)
-    monkeypatch.setattr("workbench.widgets.form_memory.free_memory", lambda _: 8 * GIB)
+    monkeypatch.setattr("workbench.widgets.form_memory.free_memory", lambda _: 16 * GIB)
     monkeypatch.setattr("workbench.widgets.form_memory.PATIENCE_SECONDS", 0.01)
     return played

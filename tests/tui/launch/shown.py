@@ -33,8 +33,10 @@ async def launch_screen(
     async with app.run_test(size=size) as pilot:
         app.open_form(preset)
         await pilot.pause()
-        assert isinstance(app.screen, LaunchScreen)
-        yield pilot, app.screen
+        screen = app.screen
+        assert isinstance(screen, LaunchScreen)
+        await until(pilot, lambda: screen.form is not None or preset == "both")
+        yield pilot, screen
 
 
 async def focus(pilot: ApPilot, screen: LaunchScreen, key: str) -> FieldRow:
@@ -67,4 +69,4 @@ async def until(pilot: ApPilot, holds: Callable[[], bool]) -> None:
 
 
 async def estimated(pilot: ApPilot, screen: LaunchScreen) -> None:
-    await until(pilot, lambda: "free 8.00 GiB" in says(screen, "memory"))
+    await until(pilot, lambda: "free 16.00 GiB" in says(screen, "memory"))

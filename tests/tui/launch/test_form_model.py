@@ -128,27 +128,27 @@ RULE = '{metric = "kl", above = 2.0, action = "scale", knob = "kl_coef", factor 
 
 
 def test_a_list_of_tables_is_one_line_that_can_be_edited_and_launched(home: Path) -> None:
-    form = Form.open("tiny")
+    form = Form.open("tiny", home)
     guards = field(form, "guards")
     assert (form.text(0, guards), "kl_target" in guards.help) == ("[]", True)
     form.type(0, guards, f"[{RULE}]")
     (change,) = form.changes()
     assert change.override == f"guards=[{RULE}]"
-    verdict = form.check(home)
+    verdict = form.check()
     assert verdict.preset is not None, verdict.problems
     (guard,) = guards_of(verdict.preset.stages[0])
     assert guards.show([guard]) == f"[{RULE}]", "defaults are left out"
     form.type(0, guards, f"[{RULE.replace('kl_coef', 'kl_cof')}]")
-    (((_, key), line),) = form.check(home).problems.items()
+    (((_, key), line),) = form.check().problems.items()
     assert (key, "did you mean 'kl_coef'" in line) == ("guards.0.knob", True)
 
 
 def test_limits_are_edited_as_a_pair_and_say_their_unit(home: Path) -> None:
-    form = Form.open("tiny")
+    form = Form.open("tiny", home)
     limits = field(form, "health.kl")
     assert (form.text(0, limits), limits.unit) == ("[2.0, 4.0]", "× kl_target")
     form.type(0, limits, "[2, 4]")
     assert not form.changes()
     form.type(0, limits, "[3]")
-    assert "write [watch, bad]" in form.check(home).problems[0, "health.kl"]
+    assert "write [watch, bad]" in form.check().problems[0, "health.kl"]
     assert [f.group for f in form.fields(0)][-1] == "health"

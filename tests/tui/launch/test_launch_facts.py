@@ -19,7 +19,7 @@ async def test_the_estimate_shows_parts_against_what_is_free(home: Path, engine:
     async with launch_screen(home) as (pilot, screen):
         await estimated(pilot, screen)
         memory = says(screen, "memory")
-        assert "free 8.00 GiB on cpu now  fits" in memory
+        assert "free 16.00 GiB on cpu now  fits" in memory
         assert {"base", "adapters", "process"} <= {
             line.split(" ")[0] for line in memory.split("\n")
         }
@@ -32,7 +32,7 @@ async def test_a_size_is_estimated_at_once_and_a_model_by_the_engine(
     async with launch_screen(home) as (pilot, screen):
         await estimated(pilot, screen)
         before = says(screen, "memory")
-        await type_over(pilot, screen, "ppo.sampling.batch_size", "1")
+        await type_over(pilot, screen, "ppo.micro_batch_size", "1")
         assert says(screen, "memory") != before
         assert engine.asked == ["rlhf_engine.estimate"]
         await type_over(pilot, screen, "lora.r", "8")
@@ -179,7 +179,7 @@ async def test_details_show_every_phase_and_the_whole_example(home: Path, engine
 async def test_the_smallest_terminal_still_says_whether_it_fits(home: Path) -> None:
     async with launch_screen(home, size=(60, 16)) as (pilot, screen):
         await estimated(pilot, screen)
-        assert "of 8.00 GiB free fits" in screen_text(pilot.app)
+        assert "of 16.00 GiB free fits" in screen_text(pilot.app)
 
 
 async def test_one_stage_of_a_pipeline_that_does_not_fit_is_named(

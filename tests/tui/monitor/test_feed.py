@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rlhf_engine.runs import inbox
 from rlhf_engine.runs.writer import StoreWriter
-from tests.tui.fake_run import fake_run, folder
+from tests.tui.fake_run import alive, fake_run, folder
 from workbench.feed import RunFeed
 
 
@@ -39,9 +39,11 @@ def test_a_resumed_run_is_read_anew_without_the_steps_it_does_again(tmp_path: Pa
 def test_before_there_is_a_store_and_after_the_run_was_deleted(tmp_path: Path) -> None:
     run = folder(tmp_path)
     feed = RunFeed(run)
-    assert feed.look().state.word == "starting"
+    with alive(run):
+        assert feed.look().state.word == "starting"
+    assert feed.look().state.word == "lost"
     run.spec_file.unlink()
-    assert feed.look().problem == "the run was deleted"
+    assert feed.look().problem == "the run was deleted; q goes back"
 
 
 def test_a_store_that_is_no_database_is_a_problem_in_words(tmp_path: Path) -> None:

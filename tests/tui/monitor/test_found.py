@@ -16,8 +16,8 @@ async def test_steps_without_a_finite_kl_are_a_gap_and_not_a_fall_to_the_floor(h
     fake.steps(20)
     async with viewing(home, fake.run) as viewer:
         await viewer.sees("step 50/500")
-        drawn = viewer.monitor.query_one("#chart-0", Chart).plt.monitor.y
-        assert any(math.isnan(y) for line in drawn for y in line)
+        drawn = viewer.monitor.query_one("#chart-0", Chart).plt.signals
+        assert any(math.isnan(y) for line in drawn for y in line.ys)
 
 
 async def test_a_frozen_display_stays_whatever_is_pressed(home: Path) -> None:

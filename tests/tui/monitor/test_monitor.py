@@ -45,6 +45,36 @@ async def test_other_stages_look_right(
         assert await viewer.settled() == snapshot
 
 
+ALL_SIZES = [*SIZES, (60, 16)]
+
+
+@pytest.mark.parametrize("size", ALL_SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_run_that_waits_looks_right(
+    home: Path, size: tuple[int, int], snapshot: SnapshotAssertion
+) -> None:
+    fake = fake_run(home)
+    fake.store.progress("waiting", "waits", text="waits for 20260101-000000-sft (running)")
+    with alive(fake.run):
+        async with viewing(home, fake.run, size) as viewer:
+            await viewer.sees("○ waiting", "waits for 20260101-000000-sft", "no data yet")
+            assert await viewer.settled() == snapshot
+
+
+@pytest.mark.parametrize("size", ALL_SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_failed_run_looks_right(
+    home: Path, size: tuple[int, int], snapshot: SnapshotAssertion
+) -> None:
+    fake = fake_run(home, total=400)
+    fake.steps(130)
+    fake.store.checkpoint(100, "step-000100", 1000)
+    fake.store.checkpoint(120, "step-000120", 1000)
+    why = "CUDA out of memory in update\nppo.micro_batch_size 8 → 4 saves 2.1 GiB\nor use nf4"
+    fake.store.end_session("failed", why)
+    async with viewing(home, fake.run, size) as viewer:
+        await viewer.sees("✗ failed", "failed at step 130/400: CUDA out of memory", "r resumes it")
+        assert await viewer.settled() == snapshot
+
+
 async def test_a_run_without_a_store_says_that_it_is_starting(home: Path) -> None:
     run = folder(home)
     async with viewing(home, run) as viewer:
@@ -96,7 +126,7 @@ async def test_an_engine_that_vanished_is_lost_and_its_log_one_key_away(home: Pa
         assert isinstance(viewer.app.screen, MonitorScreen)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", ALL_SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_hostile_text_and_figures_are_shown_and_drive_nothing(
     home: Path, size: tuple[int, int]
 ) -> None:
@@ -112,7 +142,7 @@ async def test_hostile_text_and_figures_are_shown_and_drive_nothing(
             await viewer.sees("step 26/500")
             for key in ("y", "y", "m", "m", "x", "w", "s", "enter"):
                 await viewer.press(key)
-            await viewer.sees("RESPONSE", "[/INST]", "␛]2;owned")
+            await viewer.sees("samples of demo", "[/INST]", "␛]2;owned")
             assert not set(viewer.text) & {"\x1b", "\x07", "\x9b", "\u202e"}
 
 

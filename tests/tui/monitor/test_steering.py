@@ -70,7 +70,9 @@ async def test_escape_drops_what_is_staged_and_only_then_goes_back(home: Path) -
     with alive(fake.run):
         async with viewing(home, fake.run) as viewer:
             await viewer.sees("step 3/500")
-            await viewer.press("}", "escape", "enter")
+            await viewer.press("}", "escape")
+            assert "staged" not in viewer.text
+            await viewer.press("enter", "escape")
             assert inbox.pending(fake.run.inbox) == []
             assert viewer.app.screen is viewer.monitor
             await viewer.press("escape")

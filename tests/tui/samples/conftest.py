@@ -87,6 +87,10 @@ class Reader(Viewer):
     def screen(self) -> SamplesScreen:
         return next(s for s in self.app.screen_stack if isinstance(s, SamplesScreen))
 
+    async def is_told(self, words: str) -> None:
+        """Wait for a notification."""
+        await self.until(lambda: any(words in told.message for told in self.app._notifications))
+
 
 @asynccontextmanager
 async def reading(

@@ -1,0 +1,61 @@
+"""The README's pictures: two short PPO runs, then each screen as an SVG.
+
+`python -m tests.screenshots [HOME]`; with HOME its runs are shown, and nothing is trained.
+"""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rlhf_engine.runs.directory import all_runs
+from tests.tui.screen_text import screen_text
+from workbench.app import WorkbenchApp
+from workbench.themes import DARK
+
+# Beside this program: the folders at the top are those of the two packages, tests and presets.
+FOLDER = Path(__file__).parent / "screenshots"
+SIZE = (120, 40)
+SCREENS = {"monitor": "3", "samples": "4", "compare": "5", "launch": "2", "runs": "1"}
+# Looks in a row, a quarter of a second apart, at which a screen must be the same.
+STILL = 6
+RUNS = (("loose", "0.02"), ("strict", "0.2"))
+
+
+def train(home: Path) -> None:
+    """Two runs of the preset `smoke` that differ in the KL coefficient."""
+    for name, coefficient in RUNS:
+        words = ["run", "smoke", "--name", name, "--set", f"ppo.kl.coef={coefficient}", "--wait"]
+        program = "from workbench.cli import main; main()"
+        subprocess.run([sys.executable, "-c", program, "--home", str(home), *words], check=True)
+
+
+async def draw(home: Path) -> None:
+    """Open every screen by its key, and keep a picture of it once it stands still."""
+    FOLDER.mkdir(exist_ok=True)
+    app = WorkbenchApp(home, open_run=next(all_runs(home)).id)
+    async with app.run_test(size=SIZE) as pilot:
+        app.theme = DARK.name
+        for name, key in SCREENS.items():
+            await pilot.press(key)
+            before, still = "", 0
+            while still < STILL:
+                await pilot.pause(0.25)
+                now = screen_text(app)
+                still, before = (still + 1 if now == before else 0), now
+            picture = FOLDER / f"{name}.svg"
+            picture.write_text(app.export_screenshot(title=f"workbench · {name}"), encoding="utf-8")
+            print(picture)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(temporary)
+        if len(sys.argv) == 1:
+            train(home)
+        asyncio.run(draw(home))
+
+
+if __name__ == "__main__":
+    main()
