@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
 
 COMPARE_KEYS: tuple[Key, ...] = (
-    Key("compare.toggle", "space", "show_hide", "Show/hide", "Show or hide the chosen run"),
+    Key("compare.toggle", "space", "show_hide", "Hide", "Show or hide the chosen run"),
     Key("compare.add", "a", "add", "Add", "Add a run, four at most"),
     Key("compare.remove", "backspace", "remove", "Remove", "Take the run out", show=False),
     Key("compare.metric", "slash", "choose_metric", "Metric", "Choose the metric by its name"),
@@ -45,7 +45,7 @@ COMPARE_KEYS: tuple[Key, ...] = (
     Key("compare.layout", "o", "layout", "Grid", "Over each other, or a chart for each run"),
     Key("compare.scale", "y", "scale", "Log", "Logarithmic or linear", show=False),
     Key("compare.smooth", "m", "smooth", "Smooth", "Smoothing .9, .97, none", show=False),
-    Key("compare.frontier", "f", "frontier", "KL frontier", "Score and gold against sqrt(KL)"),
+    Key("compare.frontier", "f", "frontier", "Frontier", "Score and gold against sqrt(KL)"),
     Key("compare.fields", "d", "fields", "Fields", "The differing fields on the whole screen"),
     Key("compare.open", "enter", "open", "Open", "Open the monitor of the run", show=False),
     Key("compare.back", "escape,q", "back", "Back", "Back to the runs"),
@@ -188,7 +188,9 @@ class CompareScreen(Screen[None]):
         for lane in self._all:
             problem = lane.snapshot.problem or lane.problem
             if problem:
-                return f"{LETTERS[lane.slot]} {lane.name}: {problem}; backspace takes it out"
+                # What else the problem advises is for a screen of this run alone.
+                told = problem.partition(";")[0]
+                return f"{LETTERS[lane.slot]} {lane.name}: {told}; backspace takes it out"
         return ""
 
     # Runs

@@ -28,6 +28,9 @@ def start(row: RunRow) -> Told:
     """Start the engine of a run that has ended."""
     from rlhf_engine.runs.launch import start_engine
 
+    # Starting would make the folder of a deleted run anew.
+    if not row.run.spec_file.exists():
+        return _refused(row, f"was not started: {row.run.spec_file} is gone")
     try:
         start_engine(row.run)
     except (SpecError, OSError) as error:

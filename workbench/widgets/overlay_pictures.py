@@ -89,15 +89,22 @@ def frontier_picture(lanes: Sequence[Lane]) -> OverlayPicture:
 
 def _points(lane: Lane, metric: str, axis: Axis) -> tuple[Sequence[float], Sequence[float]]:
     series = lane.book.get(metric)
+    values = series.raw if is_knob(lane, metric) else series.smooth
     if axis == "step":
-        return series.steps, series.smooth
+        return series.steps, values
     if axis == "time":
         start = lane.snapshot.steps[0].time if lane.snapshot.steps else 0.0
-        return [time - start for time in series.times], series.smooth
+        return [time - start for time in series.times], values
     kl = lane.book.get("kl")
     at = {step: k for step, k in zip(kl.steps, kl.smooth, strict=True) if drawable(k)}
-    both = [(at[s], y) for s, y in zip(series.steps, series.smooth, strict=True) if s in at]
+    both = [(at[s], y) for s, y in zip(series.steps, values, strict=True) if s in at]
     return [x for x, _ in both], [y for _, y in both]
+
+
+def is_knob(lane: Lane, metric: str) -> bool:
+    """Whether a person set these values: smoothing would say that they crept there."""
+    last = lane.snapshot.last
+    return last is not None and metric in last.knobs and metric not in last.metrics
 
 
 def _ends(lines: Sequence[Sequence[float]], ascending: bool = False) -> tuple[float, float]:
@@ -112,12 +119,14 @@ def _ends(lines: Sequence[Sequence[float]], ascending: bool = False) -> tuple[fl
 
 def title(board: Board, picture: OverlayPicture, lanes: Sequence[Lane]) -> Content:
     """What the metric's chart shows and how."""
-    words = [chosen_metric(board, lanes) or "no metric", f"over {board.axis}"]
+    metric = chosen_metric(board, lanes)
+    words = [metric or "no metric", f"over {board.axis}"]
     if picture.log:
         words.append("log")
     elif board.log:
         words.append("linear: too much of it is not above 0")
-    return Content(" · ".join(words + smoothed(board)))
+    smooth = [] if any(is_knob(lane, metric) for lane in lanes) else smoothed(board)
+    return Content(" · ".join(words + smooth))
 
 
 def smoothed(board: Board) -> list[str]:

@@ -61,7 +61,7 @@ async def test_form_is_kept_until_it_is_closed(several: Path) -> None:
 
 async def test_help_lists_the_keys_of_the_screen(several: Path) -> None:
     app = WorkbenchApp(several)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with app.run_test(size=(120, 60)) as pilot:
         await settle(pilot)
         await pilot.press("question_mark")
         assert isinstance(app.screen, HelpScreen)

@@ -70,6 +70,11 @@ class Viewer:
     def compare(self) -> CompareScreen:
         return next(s for s in self.app.screen_stack if isinstance(s, CompareScreen))
 
+    @property
+    def told(self) -> str:
+        """What the app's notifications say."""
+        return "\n".join(notification.message for notification in self.app._notifications)
+
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
         await self.pilot.pause()

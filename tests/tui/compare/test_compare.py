@@ -81,7 +81,9 @@ async def test_slash_chooses_a_metric_or_knob_by_name(home: Path, two: Two) -> N
         await viewer.press("slash")
         await viewer.sees("Metric or knob", "AB  score")
         await viewer.press(*"kl_c", "enter")
-        await viewer.sees("kl_coef · over step", "B 0.200")
+        await viewer.sees("kl_coef · over step", "B 0.20")
+        knob = viewer.app.screen.query_one("#panel-0", Overlay).picture.traces[1].ys
+        assert set(knob) == {0.05, 0.2}
         await viewer.press("slash")
         await viewer.sees("AB  score")
         await viewer.press("down", "down", "up", "enter")
@@ -195,7 +197,7 @@ async def test_a_fifth_run_is_refused(home: Path) -> None:
         await viewer.sees("━D")
         await viewer.press("a")
         assert not isinstance(viewer.app.screen, PickScreen)
-        await viewer.sees("four runs are compared at most")
+        assert "four runs are compared at most" in viewer.told
 
 
 async def test_enter_opens_the_monitor_and_5_comes_back_to_the_same(home: Path, two: Two) -> None:
@@ -219,7 +221,7 @@ async def test_a_deleted_run_keeps_its_line_and_says_so(home: Path, two: Two) ->
         await viewer.sees("━B deleted", "backspace takes it out")
         assert len(viewer.app.screen.query_one("#panel-0", Overlay).picture.traces) == 2
         await viewer.press("enter")
-        await viewer.sees("strict was deleted: backspace")
+        assert "strict was deleted: backspace" in viewer.told
         assert viewer.app.screen is viewer.compare
         await viewer.press("backspace")
         await viewer.until(lambda: "deleted;" not in viewer.text)
@@ -250,7 +252,7 @@ async def test_hostile_text_and_figures_are_only_shown(home: Path) -> None:
     name = "20260301-100000-[b][red]\x1b]2;owned\u202e"
     evil = RunDir(run.run.path.rename(run.run.path.with_name(name)))
     async with comparing(home, evil, other.run) as viewer:
-        await viewer.sees("[b][red]␛]2;owned◌")
+        await viewer.sees("[b][red]␛]2;ow")
         for keys in (["x"], ["x"], ["right"], ["y"], ["o"], ["m"], ["d"], ["d"], ["slash"]):
             await viewer.press(*keys)
             assert "\x1b" not in viewer.text
