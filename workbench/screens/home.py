@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from workbench.screens.home_empty import EmptyHome, PresetChoice, offered_preset
 from workbench.screens.home_filter import FilterLine, Keep
 from workbench.screens.home_gpus import gpu_line
 from workbench.screens.home_table import WIDE, RunsTable
+from workbench.screens.home_title import title_line
 from workbench.screens.home_verbs import Told
 from workbench.screens.seen import is_seen
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 1.0
 # The first runs are shown after so long, while the others are still read.
 FIRST_SECONDS = 0.2
+AGES_SECONDS = 10.0
 NEED_RUNS = frozenset(
     {"open", "mark", "compare", "resume", "duplicate", "stop", "delete", "filter", "clear"}
 )
@@ -87,6 +89,7 @@ class HomeScreen(Screen[None]):
         self._problem = ""
         self._keep: Keep = list
         self._unread = 0
+        self._shown_at = 0.0
         self._reading = False
         self._examined = False
 
@@ -107,6 +110,7 @@ class HomeScreen(Screen[None]):
         self.look_again()
 
     def on_screen_resume(self) -> None:
+        self._shown_at = 0.0
         self.look_again()
 
     def look_again(self) -> None:
@@ -131,13 +135,26 @@ class HomeScreen(Screen[None]):
 
     @on(Listed)
     def _take(self, event: Listed) -> None:
-        self._rows, self._gpus, self._problem = event.rows, event.gpus, event.problem
-        self._unread = event.unread
+        told = (event.gpus, event.problem, event.unread)
+        news = told != (self._gpus, self._problem, self._unread) or self._differs(event.rows)
+        self._rows, (self._gpus, self._problem, self._unread) = event.rows, told
         if not event.unread and not event.problem:
             self._bench.board.keep({row.id for row in event.rows})
-        self._show()
+        if news or self._is_old(event.rows):
+            self._show()
         if event.unread:
             self.look_again()
+
+    def _differs(self, rows: list[RunRow]) -> bool:
+        before = self._rows
+        if before is None or len(before) != len(rows):
+            return True
+        return any(new is not old for new, old in zip(rows, before, strict=True))
+
+    def _is_old(self, rows: list[RunRow]) -> bool:
+        """Whether the ages have moved on; those of young runs do so each second."""
+        now = time.time()
+        return now - self._shown_at > AGES_SECONDS or any(now - row.created < 60 for row in rows)
 
     def _recolour(self, _: Theme) -> None:
         self._show(redraw=True)
@@ -157,6 +174,7 @@ class HomeScreen(Screen[None]):
     def _show(self, redraw: bool = False) -> None:
         if self._rows is None or not self.is_mounted:
             return
+        self._shown_at = time.time()
         empty = not self._rows and not self._problem
         self._show_empty(empty)
         kept = self._keep(self._rows)
@@ -169,7 +187,9 @@ class HomeScreen(Screen[None]):
         self._table.show(kept, width, self._bench.board, time.time())
         if redraw:
             self._table.repaint()
-        self._show_title(kept)
+        marked = len(self._bench.board.runs)
+        line = title_line(self._rows, kept, self._unread, marked, self._gpus)
+        self.query_one("#title", Static).update(line)
         self._show_detail()
 
     def _show_empty(self, empty: bool) -> None:
@@ -203,22 +223,6 @@ class HomeScreen(Screen[None]):
     @on(Examined)
     def _take_findings(self, event: Examined) -> None:
         self.query_one(EmptyHome).show_findings(event.findings)
-
-    def _show_title(self, kept: Sequence[RunRow]) -> None:
-        rows = self._rows or []
-        words = [f"{len(kept)} of {len(rows)} runs" if len(kept) != len(rows) else _runs(len(rows))]
-        if self._unread:
-            words.append(f"{self._unread} more are being read")
-        running = sum(row.state.word == "running" for row in rows)
-        if running:
-            words.append(f"{running} running")
-        if marked := len(self._bench.board.runs):
-            words.append(f"{marked} marked: c compares")
-        self.query_one("#title", Static).update(
-            Content.assemble(
-                ("RLHF Workbench", "bold"), "  ", " · ".join(words), "  ", printable(self._gpus)
-            )
-        )
 
     @on(DataTable.RowHighlighted)
     def _show_detail(self) -> None:
@@ -345,7 +349,3 @@ class HomeScreen(Screen[None]):
     @on(FilterLine.Left)
     def _to_the_list(self) -> None:
         self._table.focus()
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'' if count == 1 else 's'}"
