@@ -135,7 +135,7 @@ async def test_a_name_that_is_taken_is_asked_about(home: Path) -> None:
 
 async def test_a_shipped_name_and_an_invalid_form_are_not_saved(home: Path) -> None:
     async with launch_screen(home) as (pilot, screen):
-        await pilot.press("ctrl+s", *("backspace",) * 5, "enter")
+        await pilot.press("ctrl+s", "end", *("backspace",) * 5, "enter")
         await pilot.pause()
         assert "tiny is a shipped preset" in screen_text(pilot.app)
         await pilot.press("escape")
