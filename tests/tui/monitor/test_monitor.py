@@ -77,8 +77,9 @@ async def test_a_failed_run_looks_right(
 
 async def test_a_run_without_a_store_says_that_it_is_starting(home: Path) -> None:
     run = folder(home)
-    async with viewing(home, run) as viewer:
-        await viewer.sees("○ starting", "no data yet")
+    with alive(run):
+        async with viewing(home, run) as viewer:
+            await viewer.sees("○ starting", "no data yet")
 
 
 async def test_a_spec_that_cannot_be_read_is_said_and_left_again(home: Path) -> None:
@@ -142,7 +143,7 @@ async def test_hostile_text_and_figures_are_shown_and_drive_nothing(
             await viewer.sees("step 26/500")
             for key in ("y", "y", "m", "m", "x", "w", "s", "enter"):
                 await viewer.press(key)
-            await viewer.sees("samples of demo", "[/INST]", "␛]2;owned")
+            await viewer.sees("samples of demo", "[/b] [red]␛]2;owned")
             assert not set(viewer.text) & {"\x1b", "\x07", "\x9b", "\u202e"}
 
 
