@@ -59,10 +59,12 @@ def start_engine(run: RunDir) -> None:
     The run's lock is taken here and handed over: from this moment on the run is alive until its
     engine ends, however long that takes to start. Raises SpecError if it runs already.
     """
+    # Before the lock, whose folder would be made: a run that was deleted stays so.
+    log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     lock = Lock.take(run.lock, "{}")
     if lock is None:
+        os.close(log)
         raise SpecError(f"{run.id} is running already")
-    log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         engine = subprocess.Popen(
             [sys.executable, "-P", "-m", "rlhf_engine", str(run.path)],

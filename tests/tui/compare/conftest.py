@@ -103,7 +103,7 @@ async def comparing(
     app = WorkbenchApp(home)
     for run in runs:
         app.board.add(run)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=True) as pilot:
         viewer = Viewer(app, pilot)
         await viewer.press("5")
         yield viewer
