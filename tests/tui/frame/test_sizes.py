@@ -12,6 +12,7 @@ from tests.tui.frame.conftest import PLACES
 from workbench.app import MIN_COLUMNS, MIN_LINES, TooSmall, WorkbenchApp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_screen_lives_through_any_sizes(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch

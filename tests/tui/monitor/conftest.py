@@ -22,6 +22,7 @@ PATIENCE = 20.0
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("workbench.feed.POLL_SECONDS", 0.02)
     monkeypatch.setattr("workbench.screens.run_screen.redraw_seconds", lambda: 0.0)
+    monkeypatch.setattr("workbench.widgets.sample_table.REFILL_SECONDS", 0.0)
     return tmp_path
 
 

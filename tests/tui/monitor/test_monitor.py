@@ -56,7 +56,9 @@ async def test_a_run_that_waits_looks_right(
     fake.store.progress("waiting", "waits", text="waits for 20260101-000000-sft (running)")
     with alive(fake.run):
         async with viewing(home, fake.run, size) as viewer:
-            await viewer.sees("○ waiting", "waits for 20260101-000000-sft", "no data yet")
+            await viewer.sees(
+                "○ waiting", "waits for 20260101-000000-sft", "no data yet", "k Knobs"
+            )
             assert await viewer.settled() == snapshot
 
 
@@ -71,7 +73,7 @@ async def test_a_failed_run_looks_right(
     why = "CUDA out of memory in update\nppo.micro_batch_size 8 → 4 saves 2.1 GiB\nor use nf4"
     fake.store.end_session("failed", why)
     async with viewing(home, fake.run, size) as viewer:
-        await viewer.sees("✗ failed", "failed at step 130/400: CUDA out of memory", "r resumes it")
+        await viewer.sees("failed at step 130/400: CUDA out of memory", "r resumes it", "k Knobs")
         assert await viewer.settled() == snapshot
 
 
@@ -143,7 +145,7 @@ async def test_hostile_text_and_figures_are_shown_and_drive_nothing(
             await viewer.sees("step 26/500")
             for key in ("y", "y", "m", "m", "x", "w", "s", "enter"):
                 await viewer.press(key)
-            await viewer.sees("samples of demo", "[red]", "␛]2;owned")
+            await viewer.sees("samples of demo", "[/b] [red]␛]2;owned")
             assert not set(viewer.text) & {"\x1b", "\x07", "\x9b", "\u202e"}
 
 
@@ -152,7 +154,7 @@ async def test_display_keys_change_what_the_charts_show(home: Path) -> None:
     fake.steps(700)
     with alive(fake.run):
         async with viewing(home, fake.run) as viewer:
-            await viewer.sees("· log · EMA .97")
+            await viewer.sees("· log · EMA .97", "step 700/500")
             chart = viewer.monitor.query_one("#chart-0", Chart)
             assert chart.picture.log
             await viewer.press("y")
