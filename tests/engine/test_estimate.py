@@ -79,7 +79,8 @@ def write_preset(folder: Path, size: str, stage: str, dtype: str, quantization: 
 
 def estimated(home: Path, preset: Path) -> dict[str, int]:
     """Bytes by phase, as `workbench estimate` says."""
-    command = [sys.executable, "-m", "workbench.cli", "--home", str(home), "estimate"]
+    program = "from workbench.cli import main; main()"
+    command = [sys.executable, "-c", program, "--home", str(home), "estimate"]
     done = subprocess.run([*command, str(preset), "--json"], stdout=subprocess.PIPE, check=True)
     return {
         phase: sum(parts.values()) for phase, parts in json.loads(done.stdout)["phases"].items()

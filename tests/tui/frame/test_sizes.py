@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.app.seen import seen, settle
+from tests.tui.app.seen import seen
 from tests.tui.fake_run import alive, fake_run
 from tests.tui.frame.conftest import PLACES
 from workbench.app import MIN_COLUMNS, MIN_LINES, TooSmall, WorkbenchApp
@@ -60,7 +60,7 @@ async def test_the_smallest_size_still_draws(tmp_path: Path, place: str) -> None
     app = WorkbenchApp(tmp_path, open_run=fake.run.id)
     with alive(fake.run):
         async with app.run_test(size=(MIN_COLUMNS, MIN_LINES)) as pilot:
-            await settle(pilot) if place == "1" else await settle_screen(pilot.pause)
+            await settle_screen(pilot.pause)
             await pilot.press(place)
             await settle_screen(pilot.pause)
             assert not isinstance(app.screen, TooSmall)
