@@ -9,7 +9,8 @@ import pytest
 from rlhf_engine.runs.directory import find_run
 from tests.cli.fakes import FakeEngine, make_run
 from tests.tui.app.conftest import LaunchScreen, MonitorScreen, Told
-from tests.tui.app.seen import seen, settle
+from tests.tui.screen_text import screen_text
+from tests.tui.viewer import settle
 from workbench.app import WorkbenchApp
 from workbench.keys import APP_KEYS, RUNS_KEYS, read_keymap
 from workbench.screens.confirm import ConfirmScreen
@@ -65,7 +66,7 @@ async def test_help_lists_the_keys_of_the_screen(several: Path) -> None:
         await settle(pilot)
         await pilot.press("question_mark")
         assert isinstance(app.screen, HelpScreen)
-        shown = seen(app)
+        shown = screen_text(app)
         for key in (*RUNS_KEYS, *APP_KEYS):
             assert key.label in shown
         await pilot.press("escape")
@@ -80,7 +81,7 @@ async def test_palette_runs_a_command(several: Path) -> None:
         await settle(pilot)
         await pilot.press(*"delete")
         await settle(pilot)
-        assert "Delete (D)" in seen(app)
+        assert "Delete (D)" in screen_text(app)
         await pilot.press("enter")
         await settle(pilot)
         await pilot.pause(0.3)
@@ -94,7 +95,7 @@ async def test_keymap_moves_a_key(several: Path, told: Told) -> None:
         await settle(pilot)
         assert told(app) == []
         await pilot.press("f", *"held")
-        assert "1 of 6 runs" in seen(app)
+        assert "1 of 6 runs" in screen_text(app)
 
 
 async def test_wrong_keymap_is_named_and_not_fatal(several: Path, told: Told) -> None:
@@ -124,11 +125,11 @@ async def test_small_terminal_says_what_it_needs(several: Path) -> None:
         await settle(pilot)
         await pilot.resize_terminal(59, 15)
         await settle(pilot)
-        assert "needs 60x16, have 59x15" in seen(app)
+        assert "needs 60x16, have 59x15" in screen_text(app)
         await pilot.resize_terminal(80, 24)
         await settle(pilot)
         assert isinstance(app.screen, HomeScreen)
-        assert "killed" in seen(app)
+        assert "killed" in screen_text(app)
 
 
 async def test_leaving_says_that_engines_go_on(
@@ -151,16 +152,16 @@ async def test_themes_differ_and_are_ours(several: Path) -> None:
         app.theme = "workbench-light"
         await settle(pilot)
         assert not app.current_theme.dark
-        assert "killed" in seen(app)
+        assert "killed" in screen_text(app)
 
 
 async def test_small_terminal_at_the_start_opens_the_monitor_once_it_grows(several: Path) -> None:
     app = WorkbenchApp(several, open_run="held")
     async with app.run_test(size=(50, 12)) as pilot:
         await settle(pilot)
-        assert "needs 60x16, have 50x12" in seen(app)
+        assert "needs 60x16, have 50x12" in screen_text(app)
         await pilot.press("1", "2")
-        assert "needs 60x16, have 50x12" in seen(app)
+        assert "needs 60x16, have 50x12" in screen_text(app)
         await pilot.resize_terminal(80, 24)
         await settle(pilot)
         assert isinstance(app.screen, MonitorScreen)

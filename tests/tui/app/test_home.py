@@ -8,14 +8,15 @@ from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import all_runs
 from tests.cli.fakes import FakeEngine, make_run
 from tests.tui.app.conftest import LaunchScreen, MonitorScreen, Told, at, ended
-from tests.tui.app.seen import seen, settle
+from tests.tui.screen_text import screen_text
+from tests.tui.viewer import settle
 from workbench.app import WorkbenchApp
 from workbench.screens.confirm import ConfirmScreen
 from workbench.screens.home_table import RunsTable
 
 
 def lines_of(app: WorkbenchApp, word: str) -> list[str]:
-    return [line for line in seen(app).splitlines() if word in line]
+    return [line for line in screen_text(app).splitlines() if word in line]
 
 
 def names(app: WorkbenchApp) -> list[str]:
@@ -27,8 +28,8 @@ async def test_newest_first_and_a_pipeline_in_its_order(several: Path) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         assert names(app) == ["killed", "held", "no-memory", "demo-sft", "demo-ppo", "old-run"]
-        assert "┌ demo-sft" in seen(app)
-        assert "└ demo-ppo" in seen(app)
+        assert "┌ demo-sft" in screen_text(app)
+        assert "└ demo-ppo" in screen_text(app)
 
 
 async def test_enter_opens_the_monitor_and_3_returns_to_it(several: Path) -> None:
@@ -124,7 +125,7 @@ async def test_delete_wants_the_name_typed(several: Path) -> None:
         await settle(pilot)
         await pilot.press("D", *"kill", "enter")
         assert isinstance(app.screen, ConfirmScreen)
-        assert "that is not killed" in seen(app)
+        assert "that is not killed" in screen_text(app)
         await pilot.press(*"ed", "enter")
         await settle(pilot)
         assert next(run.id[16:] for run in all_runs(several)) == "held"
@@ -138,7 +139,7 @@ async def test_delete_names_the_runs_that_read_from_it(home: Path) -> None:
     async with app.run_test() as pilot:
         await settle(pilot)
         await pilot.press("D")
-        assert "Read by: child." in seen(app)
+        assert "Read by: child." in screen_text(app)
 
 
 async def test_running_run_is_not_deleted(home: Path, told: Told) -> None:
@@ -170,7 +171,7 @@ async def test_filter_narrows_while_typed_and_escape_shows_all(several: Path) ->
         await settle(pilot)
         await pilot.press("slash", *"kind:ppo -state:lost kl>2")
         assert names(app) == ["held", "no-memory", "demo-ppo", "old-run"]
-        assert "4 of 6 runs" in seen(app)
+        assert "4 of 6 runs" in screen_text(app)
         await pilot.press("enter", "j")
         assert app.focused is app.screen.query_one(RunsTable)
         await pilot.press("escape")
@@ -182,9 +183,9 @@ async def test_filter_that_cannot_be_says_what_can(several: Path) -> None:
     async with app.run_test(size=(100, 30)) as pilot:
         await settle(pilot)
         await pilot.press("slash", *"speed>3")
-        assert "speed is no figure of the list; known: kl, score, step" in seen(app)
+        assert "speed is no figure of the list; known: kl, score, step" in screen_text(app)
         await pilot.press("escape", "slash", *"zebra")
-        assert "no run fits this filter" in seen(app)
+        assert "no run fits this filter" in screen_text(app)
 
 
 async def test_cursor_stays_on_its_run_when_a_newer_one_appears(several: Path) -> None:
@@ -212,8 +213,8 @@ async def test_running_run_is_followed(home: Path) -> None:
             first = table.current.state.step
             while table.current.state.step == first:
                 await pilot.pause(0.1)
-            assert "1 running" in seen(app)
-            assert "generate 3/32 responses" in seen(app)
+            assert "1 running" in screen_text(app)
+            assert "generate 3/32 responses" in screen_text(app)
 
 
 async def test_hostile_names_and_errors_are_only_text(home: Path) -> None:
@@ -222,12 +223,12 @@ async def test_hostile_names_and_errors_are_only_text(home: Path) -> None:
     app = WorkbenchApp(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        shown = seen(app)
+        shown = screen_text(app)
         assert "[b][red]␛]2;owned" in shown
         assert "[/b] ␛]2;owned␇ [red]boom" in shown
         assert "\x1b" not in shown
         await pilot.press("x", "r", "D")
-        assert "\x1b" not in seen(app)
+        assert "\x1b" not in screen_text(app)
 
 
 async def test_damaged_store_is_a_word_in_the_list(home: Path) -> None:

@@ -10,7 +10,8 @@ from rlhf_engine.runs.directory import RunDir, all_runs
 from rlhf_engine.runs.writer import StoreWriter
 from tests.cli.fakes import finished_run
 from tests.tui.app.conftest import MonitorScreen, Told, ended
-from tests.tui.app.seen import seen, settle
+from tests.tui.screen_text import screen_text
+from tests.tui.viewer import settle
 from workbench.app import WorkbenchApp
 from workbench.runs_list import RunsList
 from workbench.screens.compare import CompareScreen
@@ -28,15 +29,15 @@ async def test_space_marks_with_a_letter_and_goes_on(several: Path) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         await pilot.press("space", "space")
-        assert "A ? lost" in seen(app)
-        assert "B ■ stopped" in seen(app)
-        assert "2 marked: c compares" in seen(app)
+        assert "A ? lost" in screen_text(app)
+        assert "B ■ stopped" in screen_text(app)
+        assert "2 marked: c compares" in screen_text(app)
         assert chosen(app) == "no-memory"
         await pilot.press("up", "space")
-        assert "B ■ stopped" not in seen(app)
+        assert "B ■ stopped" not in screen_text(app)
         await pilot.press("escape")
         assert app.board.runs == []
-        assert "A ? lost" not in seen(app)
+        assert "A ? lost" not in screen_text(app)
 
 
 async def test_a_fifth_mark_is_refused(several: Path, told: Told) -> None:
@@ -130,7 +131,7 @@ async def test_a_home_whose_folder_goes_away_is_empty(several: Path) -> None:
         shutil.rmtree(several / "runs")
         await pilot.press("escape")
         await settle(pilot)
-        assert "No runs yet" in seen(app)
+        assert "No runs yet" in screen_text(app)
 
 
 def test_runs_that_take_long_are_left_for_the_next_call(several: Path) -> None:

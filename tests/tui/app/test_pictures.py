@@ -7,8 +7,8 @@ from syrupy.assertion import SnapshotAssertion
 
 from tests.cli.fakes import FakeEngine, make_run
 from tests.tui.app.conftest import at, ended
-from tests.tui.app.seen import seen, settle
 from tests.tui.fake_run import HOSTILE
+from tests.tui.viewer import Viewer, settle
 from workbench.app import WorkbenchApp
 
 SIZES = [(120, 40), (80, 24)]
@@ -19,7 +19,7 @@ async def test_several(several: Path, size: tuple[int, int], snapshot: SnapshotA
     app = WorkbenchApp(several)
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
-        assert seen(app) == snapshot
+        assert await Viewer(app, pilot).picture(snapshot) == snapshot
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -31,7 +31,7 @@ async def test_live(home: Path, size: tuple[int, int], snapshot: SnapshotAsserti
         async with app.run_test(size=size) as pilot:
             await settle(pilot)
             await pilot.press("space", "space")
-            assert seen(app) == snapshot
+            assert await Viewer(app, pilot).picture(snapshot) == snapshot
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -43,7 +43,7 @@ async def test_hostile(home: Path, size: tuple[int, int], snapshot: SnapshotAsse
     app = WorkbenchApp(home)
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
-        assert seen(app) == snapshot
+        assert await Viewer(app, pilot).picture(snapshot) == snapshot
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -58,7 +58,7 @@ async def test_empty(
     app = WorkbenchApp(home)
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
-        assert seen(app) == snapshot
+        assert await Viewer(app, pilot).picture(snapshot) == snapshot
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -68,4 +68,4 @@ async def test_help(several: Path, size: tuple[int, int], snapshot: SnapshotAsse
         await settle(pilot)
         await pilot.press("question_mark")
         await settle(pilot)
-        assert seen(app) == snapshot
+        assert await Viewer(app, pilot).picture(snapshot) == snapshot

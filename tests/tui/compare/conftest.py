@@ -1,25 +1,19 @@
 """A home of runs to compare, and a person in front of the compare screen."""
 
-import asyncio
 import random
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 
 from rlhf_engine.job.knobs import knob_values
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.writer import StoreWriter
 from tests.tui.fake_run import FakeRun, alive, folder
-from tests.tui.screen_text import screen_text
+from tests.tui.viewer import Viewer
 from workbench.app import WorkbenchApp
 from workbench.screens.compare import CompareScreen
-
-PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -55,60 +49,28 @@ def two(home: Path) -> Iterator[tuple[FakeRun, FakeRun]]:
         yield soft, strict
 
 
-@dataclass
-class Viewer:
+class CompareViewer(Viewer):
     """A person in front of the compare screen."""
-
-    app: WorkbenchApp
-    pilot: Pilot[None]
-
-    @property
-    def text(self) -> str:
-        return screen_text(self.app)
 
     @property
     def compare(self) -> CompareScreen:
         return next(s for s in self.app.screen_stack if isinstance(s, CompareScreen))
 
-    @property
-    def told(self) -> str:
-        """What the app's notifications say."""
-        return "\n".join(notification.message for notification in self.app._notifications)
-
-    async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
-        await self.pilot.pause()
-
-    async def until(self, true: Callable[[], object]) -> None:
-        """Wait for something to become true; the screen's text says what was there instead."""
-        end = time.monotonic() + PATIENCE
-        while not true():
-            assert time.monotonic() < end, f"it never came:\n{self.text}"
-            await self.pilot.pause()
-            await asyncio.sleep(0.01)
-
-    async def sees(self, *words: str) -> None:
-        await self.until(lambda: all(word in self.text for word in words))
-
     async def settled(self) -> str:
         """The screen's text once every run was read and it has stopped changing."""
         await self.until(lambda: all(lane.was_read for lane in self.compare._all))
-        before = ""
-        while (now := self.text) != before:
-            before = now
-            await self.pilot.pause(0.3)
-        return now
+        return await super().settled()
 
 
 @asynccontextmanager
 async def comparing(
     home: Path, *runs: RunDir, size: tuple[int, int] = (120, 40)
-) -> AsyncIterator[Viewer]:
+) -> AsyncIterator[CompareViewer]:
     """The compare screen over these runs; without any, what the key 5 opens."""
     app = WorkbenchApp(home)
     for run in runs:
         app.board.add(run)
     async with app.run_test(size=size, notifications=True) as pilot:
-        viewer = Viewer(app, pilot)
+        viewer = CompareViewer(app, pilot)
         await viewer.press("5")
         yield viewer

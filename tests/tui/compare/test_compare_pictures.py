@@ -19,9 +19,9 @@ async def test_two_living_runs(
     home: Path, two: tuple[FakeRun, FakeRun], size: tuple[int, int], snapshot: SnapshotAssertion
 ) -> None:
     async with comparing(home, *(one.run for one in two), size=size) as viewer:
-        assert await viewer.settled() == snapshot
+        assert await viewer.picture(snapshot) == snapshot
         await viewer.press("o")
-        assert await viewer.settled() == snapshot(name="grid")
+        assert await viewer.picture(snapshot, name="grid") == snapshot(name="grid")
 
 
 @sizes
@@ -32,7 +32,7 @@ async def test_one_deleted(
         await viewer.settled()
         shutil.rmtree(two[1].run.path)
         await viewer.sees("deleted")
-        assert await viewer.settled() == snapshot
+        assert await viewer.picture(snapshot) == snapshot
 
 
 @sizes
@@ -47,7 +47,7 @@ async def test_hostile(home: Path, size: tuple[int, int], snapshot: SnapshotAsse
     name = f"20260301-100000-{HOSTILE.replace('/', '|')}"
     evil = RunDir(run.run.path.rename(run.run.path.with_name(name)))
     async with comparing(home, evil, other.run, size=size) as viewer:
-        assert await viewer.settled() == snapshot
+        assert await viewer.picture(snapshot) == snapshot
 
 
 @sizes
@@ -60,7 +60,7 @@ async def test_different_stages(
         runs[-1].steps(60)
         runs[-1].store.end_session("done")
     async with comparing(home, *(one.run for one in runs), size=size) as viewer:
-        assert await viewer.settled() == snapshot
+        assert await viewer.picture(snapshot) == snapshot
 
 
 @sizes
@@ -70,4 +70,4 @@ async def test_nothing_compared(
     async with comparing(home, size=size) as viewer:
         await viewer.sees("no other run here")
         await viewer.press("escape")
-        assert await viewer.settled() == snapshot
+        assert await viewer.picture(snapshot) == snapshot

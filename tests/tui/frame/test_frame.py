@@ -12,8 +12,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 import workbench
-from tests.tui.app.seen import seen
 from tests.tui.fake_run import FakeRun, fake_run
+from tests.tui.screen_text import screen_text
+from tests.tui.viewer import Viewer
 from workbench.app import WorkbenchApp
 from workbench.keys import tables
 from workbench.screens.help import HelpScreen
@@ -46,7 +47,7 @@ async def shows(pilot: Pilot[None], words: str) -> str:
     before = ""
     for _ in range(200):
         await pilot.pause(0.05)
-        now = seen(pilot.app)
+        now = screen_text(pilot.app)
         if words in now and now == before:
             return now
         before = now
@@ -76,7 +77,8 @@ async def test_jump_mode_puts_a_letter_on_each_pane(
         await pilot.press("slash", "d")
         assert isinstance(app.focused, Input)
         await pilot.press("ctrl+o")
-        assert await shows(pilot, "jump: type the letters") == snapshot
+        await shows(pilot, "jump: type the letters")
+        assert await Viewer(app, pilot).picture(snapshot) == snapshot
         await pilot.press("a")
         assert isinstance(app.screen, HomeScreen)
         assert isinstance(app.focused, RunsTable)
@@ -147,8 +149,8 @@ async def test_help_begins_with_the_focused_pane(
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "demo")
         await pilot.press("question_mark")
-        shown = await shows(pilot, "Focused pane: runs")
-        assert shown == snapshot
+        await shows(pilot, "Focused pane: runs")
+        assert await Viewer(app, pilot).picture(snapshot) == snapshot
         for key in ("escape", "q", "question_mark"):
             assert isinstance(app.screen, HelpScreen)
             await pilot.press(key)
@@ -242,8 +244,8 @@ async def test_every_theme_says_states_in_words(
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "demo")
         app.theme = theme.name  # type: ignore[attr-defined]
-        shown = await shows(pilot, "✓ done")
-        assert shown == snapshot
+        await shows(pilot, "✓ done")
+        assert await Viewer(app, pilot).picture(snapshot) == snapshot
         await pilot.press("enter")
         await shows(pilot, "KL")
         await pilot.press("1", "2")

@@ -4,9 +4,9 @@ import unicodedata
 
 import pytest
 
-from tests.tui.app.seen import seen
 from tests.tui.fake_run import FakeRun
 from tests.tui.frame.conftest import PLACES
+from tests.tui.screen_text import screen_text
 from workbench.app import WorkbenchApp
 
 # Marks that turn lines round, hide, or break them.
@@ -28,7 +28,7 @@ async def test_every_screen_survives(hostile: FakeRun, place: str, size: tuple[i
         async def look() -> None:
             for _ in range(4):
                 await pilot.pause(0.1)
-                shown = seen(app)
+                shown = screen_text(app)
                 assert not harm(shown), shown
                 assert shown.count("\n") == size[1] - 1
 
@@ -57,8 +57,8 @@ async def test_the_hostile_words_are_told_all_the_same(hostile: FakeRun) -> None
     async with app.run_test(size=(120, 40)) as pilot:
         for _ in range(100):
             await pilot.pause(0.05)
-            if "[/INST]" in seen(app):
+            if "[/INST]" in screen_text(app):
                 break
-        shown = seen(app)
+        shown = screen_text(app)
         assert "[/b] [red]␛]2;owned␇␛[2J" in shown
         assert "NaN" in shown or "inf" in shown

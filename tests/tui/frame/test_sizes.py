@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.app.seen import seen
 from tests.tui.fake_run import alive, fake_run
 from tests.tui.frame.conftest import PLACES
+from tests.tui.screen_text import screen_text
 from workbench.app import MIN_COLUMNS, MIN_LINES, TooSmall, WorkbenchApp
 
 
@@ -35,7 +35,7 @@ async def test_a_screen_lives_through_any_sizes(
                 await settle_screen(pilot.pause)
                 small = wide < MIN_COLUMNS or high < MIN_LINES
                 assert isinstance(app.screen, TooSmall) == small
-                shown = seen(app)
+                shown = screen_text(app)
                 assert (f"needs 60x16, have {wide}x{high}" in shown) == small
                 assert shown.count("\n") == high - 1
                 assert max(map(len, shown.splitlines())) <= wide
@@ -64,5 +64,5 @@ async def test_the_smallest_size_still_draws(tmp_path: Path, place: str) -> None
             await pilot.press(place)
             await settle_screen(pilot.pause)
             assert not isinstance(app.screen, TooSmall)
-            assert seen(app).strip()
+            assert screen_text(app).strip()
     fake.store.close()

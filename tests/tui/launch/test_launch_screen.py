@@ -17,6 +17,7 @@ from tests.tui.launch.shown import (
     type_over,
 )
 from tests.tui.screen_text import screen_text
+from tests.tui.viewer import Viewer
 from workbench.screens.launch import LaunchScreen
 
 
@@ -182,7 +183,7 @@ async def test_picture(home: Path, size: tuple[int, int], snapshot: SnapshotAsse
         await pilot.pause()
         await type_over(pilot, screen, "ppo.kl.target", "8")
         await type_over(pilot, screen, "ppo.kl.coef", "-1")
-        assert screen_text(pilot.app) == snapshot
+        assert await Viewer(screen.app, pilot).picture(snapshot) == snapshot
 
 
 @pytest.mark.usefixtures("usual_home")
@@ -193,4 +194,4 @@ async def test_picture_of_a_form_that_can_start(
     async with launch_screen(home, "tiny", size) as (pilot, screen):
         await type_over(pilot, screen, "seed", "3")
         await estimated(pilot, screen)
-        assert screen_text(pilot.app) == snapshot
+        assert await Viewer(screen.app, pilot).picture(snapshot) == snapshot

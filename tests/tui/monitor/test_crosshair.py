@@ -8,17 +8,17 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from tests.tui.fake_run import HOSTILE, FakeRun, alive, fake_run
-from tests.tui.monitor.conftest import Viewer, viewing
+from tests.tui.monitor.conftest import MonitorViewer, viewing
 from workbench.widgets.chart import Chart
 from workbench.widgets.charts import Charts
 from workbench.widgets.numbers import Numbers, NumbersPage
 
 
-def cursor(viewer: Viewer) -> int | None:
+def cursor(viewer: MonitorViewer) -> int | None:
     return viewer.monitor.cursor_step
 
 
-async def opened(viewer: Viewer, fake: FakeRun) -> None:
+async def opened(viewer: MonitorViewer, fake: FakeRun) -> None:
     await viewer.sees(f"step {fake.step}/500")
 
 
@@ -159,7 +159,7 @@ async def test_it_looks_right(
             await viewer.sees("step 300/400", "12/32 responses")
             await viewer.press("end", *["left"] * 20)
             await viewer.sees("b back · F fork")
-            assert await viewer.settled() == snapshot
+            assert await viewer.picture(snapshot) == snapshot
 
 
 async def test_the_table_has_every_step_and_opens_at_the_crosshair(home: Path) -> None:

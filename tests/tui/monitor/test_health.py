@@ -11,7 +11,7 @@ from rlhf_engine.job.presets import parse_spec
 from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import RunDir, create_run
 from tests.tui.fake_run import HOSTILE, SPECS, FakeRun, alive, fake_run
-from tests.tui.monitor.conftest import Viewer, viewing
+from tests.tui.monitor.conftest import MonitorViewer, viewing
 from workbench.widgets.health import FIGURES, Health
 
 DEARER = {
@@ -40,7 +40,7 @@ def fire(fake: FakeRun, rule: int, **more: object) -> None:
     fake.store.event(fake.step, "warn", "guard", "guard: some rule", data)
 
 
-def panel(viewer: Viewer) -> str:
+def panel(viewer: MonitorViewer) -> str:
     """The panel alone, as it stands on the screen."""
     region = viewer.monitor.query_one(Health).region
     lines = viewer.text.splitlines()[region.y : region.bottom]
@@ -56,8 +56,7 @@ async def test_the_panel_looks_right(
     with alive(guarded.run):
         async with viewing(home, guarded.run) as viewer:
             await viewer.sees("step 43/500", "a stages it")
-            await viewer.settled()
-            assert panel(viewer) == snapshot
+            assert await viewer.picture(snapshot, lambda: panel(viewer)) == snapshot
 
 
 async def test_words_are_those_of_the_runs_own_limits(home: Path, guarded: FakeRun) -> None:

@@ -29,7 +29,7 @@ async def test_ppo_looks_right(
     with alive(fake.run):
         async with viewing(home, fake.run, size) as viewer:
             await viewer.sees("step 320/400", "12/32 responses", "? Help")
-            assert await viewer.settled() == snapshot
+            assert await viewer.picture(snapshot) == snapshot
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -42,7 +42,7 @@ async def test_other_stages_look_right(
     fake.store.end_session("done")
     async with viewing(home, fake.run, size) as viewer:
         await viewer.sees("✓ done", "step 200/200", "? Help")
-        assert await viewer.settled() == snapshot
+        assert await viewer.picture(snapshot) == snapshot
 
 
 ALL_SIZES = [*SIZES, (60, 16)]
@@ -59,7 +59,7 @@ async def test_a_run_that_waits_looks_right(
             await viewer.sees(
                 "○ waiting", "waits for 20260101-000000-sft", "no data yet", "k Knobs"
             )
-            assert await viewer.settled() == snapshot
+            assert await viewer.picture(snapshot) == snapshot
 
 
 @pytest.mark.parametrize("size", ALL_SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -74,7 +74,7 @@ async def test_a_failed_run_looks_right(
     fake.store.end_session("failed", why)
     async with viewing(home, fake.run, size) as viewer:
         await viewer.sees("failed at step 130/400: CUDA out of memory", "r resumes it", "k Knobs")
-        assert await viewer.settled() == snapshot
+        assert await viewer.picture(snapshot) == snapshot
 
 
 async def test_a_run_without_a_store_says_that_it_is_starting(home: Path) -> None:

@@ -10,7 +10,7 @@ from textual.widgets import Input
 from rlhf_engine.runs import checkpoints, inbox
 from rlhf_engine.runs.directory import RunDir, all_runs
 from tests.tui.fake_run import HOSTILE, FakeRun, alive, fake_run
-from tests.tui.monitor.conftest import Viewer, viewing
+from tests.tui.monitor.conftest import MonitorViewer, viewing
 from workbench.screens.fork import ForkScreen
 
 
@@ -48,7 +48,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return runs
 
 
-async def opened(viewer: Viewer, fake: FakeRun) -> None:
+async def opened(viewer: MonitorViewer, fake: FakeRun) -> None:
     await viewer.sees(f"step {fake.step}/500")
     await viewer.until(lambda: viewer.monitor.snapshot.steps)
 
@@ -208,8 +208,11 @@ async def test_the_dialogs_look_right(
             await opened(viewer, fake)
             await viewer.press(key)
             await viewer.sees("step     30", "step     10")
-            shown = await viewer.settled()
-            assert shown.replace(fake.run.id[:15], "20260101-000000") == snapshot
+
+            def look() -> str:
+                return viewer.text.replace(fake.run.id[:15], "20260101-000000")
+
+            assert await viewer.picture(snapshot, look) == snapshot
 
 
 async def test_e_evaluates_now_and_the_answer_is_shown(home: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.sample import Sample
 from tests.tui.fake_run import FakeRun
-from tests.tui.monitor.conftest import Viewer
+from tests.tui.viewer import Viewer
 from workbench.app import WorkbenchApp
 from workbench.screens.samples import SamplesScreen
 
@@ -86,10 +86,6 @@ class Reader(Viewer):
     @property
     def screen(self) -> SamplesScreen:
         return next(s for s in self.app.screen_stack if isinstance(s, SamplesScreen))
-
-    async def is_told(self, words: str) -> None:
-        """Wait for a notification."""
-        await self.until(lambda: any(words in told.message for told in self.app._notifications))
 
 
 @asynccontextmanager

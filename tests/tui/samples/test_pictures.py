@@ -22,10 +22,10 @@ async def test_a_live_run(home: Path, size: Size, snapshot: SnapshotAssertion) -
             await reader.sees("1/60", "? Help" if size[0] > 100 else "q Back")
             await reader.press("down", "right", "right")
             await reader.sees("2/60")
-            assert await reader.settled() == snapshot
+            assert await reader.picture(snapshot) == snapshot
             await reader.press("enter")
             await reader.sees("token 3/10" if size[0] < 100 else "PROMPT")
-            assert await reader.settled() == snapshot
+            assert await reader.picture(snapshot) == snapshot
 
 
 @SIZES
@@ -37,7 +37,7 @@ async def test_an_empty_run(
     with alive(fake.run):
         async with reading(home, fake.run, size) as reader:
             await reader.sees("running")
-            assert await reader.settled() == snapshot
+            assert await reader.picture(snapshot) == snapshot
 
 
 @pytest.mark.parametrize(("outcome", "told"), [("done", "fork"), ("failed", "resume")])
@@ -79,7 +79,7 @@ async def test_hostile_text(home: Path, size: Size, snapshot: SnapshotAssertion)
             for keys in ((), ("t", "v"), ("v",), ("n", "N", "n")):
                 await reader.press(*keys)
                 assert not set(reader.text) & {"\x1b", "\x07", "\x9b", "\u202e"}
-            assert await reader.settled() == snapshot
+            assert await reader.picture(snapshot) == snapshot
 
 
 async def test_a_response_of_100_000_characters(home: Path) -> None:
@@ -127,4 +127,4 @@ async def test_a_question_and_its_answers(
                 ],
             )
             await reader.sees("policy · score", "reference · score", "scatters")
-            assert await reader.settled() == snapshot
+            assert await reader.picture(snapshot) == snapshot
