@@ -54,8 +54,9 @@ $(STAMP): pyproject.toml constraints.txt
 	.bench/bin/python -m pip install --quiet --constraint constraints.txt trl==1.12.0 torch peft psutil
 	touch $@
 
+# ARGS="fp32 --steps 2 --rounds 1" is the shortest there is, for a slow machine.
 bench: $(STAMP) .bench/.installed
-	$(BIN)/python -m tests.bench.ppo .bench/bin/python
+	$(BIN)/python -m tests.bench.ppo .bench/bin/python $(ARGS)
 	$(BIN)/python -m tests.bench.rollout
 
 # One line a run; ARGS="--only qwen2.5-0.5b --arm nf4" limits it, and what has a row is not run

@@ -1,10 +1,11 @@
 """`make bench`: a PPO step beside TRL 1.12.0's, seconds and memory, in turns.
 
-python -m tests.bench.ppo PYTHON_WITH_TRL [bf16 fp32]. Needs a quiet machine with two cores.
-Prints one JSON object a number format: medians over the steps after the first and over the
-rounds, and our share of the peer's.
+python -m tests.bench.ppo PYTHON_WITH_TRL [bf16 fp32] [--steps N] [--rounds N]. Needs a quiet
+machine with two cores. Prints one JSON object a number format: medians over the steps after the
+first and over the rounds, and our share of the peer's.
 """
 
+import argparse
 import json
 import sys
 import tempfile
@@ -21,8 +22,6 @@ from tests.bench.common import MIB, TOPICS, Failed, medians, run_ours, run_peer
 # A token that the model never says, so that every response has its full length.
 NEVER = "<file_sep>"
 NEW_TOKENS = 32
-STEPS = 3
-ROUNDS = 2
 
 
 def prepare(folder: Path) -> None:
@@ -38,14 +37,14 @@ def prepare(folder: Path) -> None:
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def ours(folder: Path, value: str, dtype: str) -> dict[str, float]:
+def ours(folder: Path, value: str, dtype: str, steps: int) -> dict[str, float]:
     """One run of our engine: medians of the steps after the first, and its peaks by phase."""
     settings = {
         "policy": folder / "model",
         "data.path": folder / "prompts.jsonl",
         "ppo.value": value,
         "model.dtype": dtype,
-        "ppo.steps": STEPS,
+        "ppo.steps": steps,
     }
     overrides = [f"{name}={setting}" for name, setting in settings.items()]
     found = run_ours(folder, Path(__file__).with_name("ppo.toml"), overrides)
@@ -62,27 +61,32 @@ def ours(folder: Path, value: str, dtype: str) -> dict[str, float]:
     }
 
 
-def peers(folder: Path, python: Path, dtype: str) -> dict[str, float]:
+def peers(folder: Path, python: Path, dtype: str, steps: int) -> dict[str, float]:
     """One run of TRL in its own environment."""
     found: dict[str, float] = run_peer(
-        python, [folder / "model", folder / "prompts.jsonl", STEPS, dtype]
+        python, [folder / "model", folder / "prompts.jsonl", steps, dtype]
     )
     return found
 
 
 def main() -> None:
-    python, dtypes = Path(sys.argv[1]), sys.argv[2:] or ["bf16", "fp32"]
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.ppo", description=__doc__)
+    parser.add_argument("python", type=Path)
+    parser.add_argument("dtypes", nargs="*", default=["bf16", "fp32"])
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
-        for dtype in dtypes:
+        for dtype in chosen.dtypes:
             arms: dict[str, Callable[[], dict[str, float]]] = {
-                "separate": partial(ours, folder, "separate", dtype),
-                "trl": partial(peers, folder, python, dtype),
-                "shared": partial(ours, folder, "shared", dtype),
+                "separate": partial(ours, folder, "separate", dtype, chosen.steps),
+                "trl": partial(peers, folder, chosen.python, dtype, chosen.steps),
+                "shared": partial(ours, folder, "shared", dtype, chosen.steps),
             }
             found: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
-            for _ in range(ROUNDS):
+            for _ in range(chosen.rounds):
                 for arm, measure in arms.items():
                     try:
                         found[arm].append(measure())
@@ -93,7 +97,12 @@ def main() -> None:
             for arm in ("separate", "shared"):
                 for figure in ("seconds_per_step", "added_mib", "peak_mib"):
                     table[arm][f"{figure}_ratio"] = table[arm][figure] / table["trl"][figure]
-            cpu = {"threads": 2, "amx": torch.cpu._is_amx_tile_supported()}
+            cpu = {
+                "threads": 2,
+                "steps": chosen.steps,
+                "rounds": chosen.rounds,
+                "amx": torch.cpu._is_amx_tile_supported(),
+            }
             print(json.dumps({"dtype": dtype, **cpu, **table}), flush=True)
 
 

@@ -70,13 +70,13 @@ def fake(*arguments: object) -> list[str]:
 
 
 def prepare(folder: Path) -> Path:
-    """A home with a long finished run and some short ones, made once."""
+    """A home with some brief finished runs and a long one on top of the list, made once."""
     home = folder / "finished"
     if not home.exists():
         part = folder / "part"
         for index in range(OTHER_RUNS):
             subprocess.run(
-                fake(part, "--name", f"short-{index}", "--steps", 100, "--begin", 100),
+                fake(part, "--name", f"brief-{index}", "--steps", 100, "--begin", 100),
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
@@ -98,7 +98,7 @@ def screens(home: Path, *verb: str) -> Terminal:
 
 
 def listed(text: str) -> bool:
-    return "short-0" in text and "long" in text
+    return "brief-0" in text and "long" in text
 
 
 def monitored(text: str) -> bool:

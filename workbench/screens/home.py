@@ -152,9 +152,8 @@ class HomeScreen(Screen[None]):
         return any(new is not old for new, old in zip(rows, before, strict=True))
 
     def _is_old(self, rows: list[RunRow]) -> bool:
-        """Whether the ages have moved on; those of young runs do so each second."""
-        now = time.time()
-        return now - self._shown_at > AGES_SECONDS or any(now - row.created < 60 for row in rows)
+        """Whether the ages have moved on."""
+        return bool(rows) and time.time() - self._shown_at > AGES_SECONDS
 
     def _recolour(self, _: Theme) -> None:
         self._show(redraw=True)

@@ -124,12 +124,18 @@ class Chart(Widget):
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def render_line(self, y: int) -> Strip:
-        width, height, style = self.size.width, self.size.height, self.rich_style
-        key = (width, height, self.app.theme, style)
+        width, height = self.size
+        key = (width, height, self.app.theme)
         if key != self._drawn[0]:
-            self._drawn = (key, [_strip(row, style, width) for row in self._rows(width, height)])
-        strips = self._drawn[1]
-        return strips[y] if y < len(strips) else Strip.blank(width, style)
+            style = self.rich_style
+            strips = [_strip(row, style, width) for row in self._rows(width, height)]
+            strips += [Strip.blank(width, style)] * (height - len(strips))
+            self._drawn = (key, strips)
+        return self._drawn[1][y]
+
+    def notify_style_update(self) -> None:
+        self._drawn = (None, [])
+        super().notify_style_update()
 
     def _rows(self, width: int, height: int) -> list[list[Run]]:
         if width < SMALLEST[0] or height < SMALLEST[1]:

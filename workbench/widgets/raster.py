@@ -13,6 +13,14 @@ Run = tuple[str, Rgb | None]
 BRAILLE = "braille"
 # The bit of each dot of a braille sign, left and right, from the bottom up.
 DOTS = ((0x40, 0x80), (0x04, 0x20), (0x02, 0x10), (0x01, 0x08))
+# Of each side, the bits from one dot up to another.
+COLUMNS = tuple(
+    tuple(
+        tuple(sum(dot[side] for dot in DOTS[low : high + 1]) for high in range(4))
+        for low in range(4)
+    )
+    for side in range(2)
+)
 
 
 @dataclass
@@ -98,7 +106,7 @@ class Raster:
         if signal.sign == BRAILLE:
             xs = _places(signal.xs, self.x_ends, 2 * canvas.width)
             ys = _places(signal.ys, self.y_ends, 4 * canvas.height)
-            canvas.dots(_line(xs, ys), signal.color)
+            canvas.dots(_spans(xs, ys), signal.color)
             return
         for x, y in zip(signal.xs, signal.ys, strict=True):
             if not math.isnan(y):
@@ -165,16 +173,22 @@ class _Canvas:
             sign = "┴" if column in upright else "┬" if column in self._ticks else "─"
             line[column + self._left] = sign
 
-    def dots(self, points: Iterable[tuple[int, int]], color: Rgb) -> None:
-        """Draw a line of dots; it covers what else is in its cells."""
+    def dots(self, spans: Iterable[tuple[int, int, int]], color: Rgb) -> None:
+        """Draw upright spans of dots, each its column and its ends; what else is in their cells is
+        covered."""
         width, height = self.width, self.height
         cells: dict[tuple[int, int], int] = {}
-        for x, y in points:
-            cell = (x >> 1, y >> 2)
-            cells[cell] = cells.get(cell, 0) | DOTS[y & 3][x & 1]
-        for (column, row), bits in cells.items():
-            if 0 <= column < width and 0 <= row < height:
-                self.put(column, row, chr(0x2800 + bits), color)
+        for x, low, high in spans:
+            column, low, high = x >> 1, max(low, 0), min(high, 4 * height - 1)
+            if low > high or not 0 <= column < width:
+                continue
+            bits = COLUMNS[x & 1]
+            for row in range(low >> 2, (high >> 2) + 1):
+                first, last = max(low - 4 * row, 0), min(high - 4 * row, 3)
+                cell = (column, row)
+                cells[cell] = cells.get(cell, 0) | bits[first][last]
+        for (column, row), bit in cells.items():
+            self.put(column, row, chr(0x2800 + bit), color)
 
     def runs(self) -> list[list[Run]]:
         return [
@@ -193,8 +207,11 @@ def _places(values: Iterable[float], ends: tuple[float, float], count: int) -> l
     ]
 
 
-def _line(xs: Sequence[int | None], ys: Sequence[int | None]) -> Iterator[tuple[int, int]]:
-    """The dots of a line through the points, broken where a point is missing."""
+def _spans(xs: Sequence[int | None], ys: Sequence[int | None]) -> Iterator[tuple[int, int, int]]:
+    """The dots of a line through the points as upright spans, broken where a point is missing.
+
+    A step to the same column or the next one is a span; only a flatter step is followed dot by dot.
+    """
     before: tuple[int, int] | None = None
     for x, y in zip(xs, ys, strict=True):
         if x is None or y is None:
@@ -202,13 +219,15 @@ def _line(xs: Sequence[int | None], ys: Sequence[int | None]) -> Iterator[tuple[
             continue
         if before is not None:
             x0, y0 = before
-            steps = max(abs(x - x0), abs(y - y0))
-            if x == x0:
-                yield from ((x, row) for row in range(y0, y, 1 if y > y0 else -1))
+            if 0 <= x - x0 <= 1:
+                yield (x0, y0, y - 1) if y > y0 else (x0, min(y + 1, y0), y0)
             else:
+                steps = max(abs(x - x0), abs(y - y0))
                 across, up = (x - x0) / steps, (y - y0) / steps
-                yield from ((int(x0 + i * across), int(y0 + i * up)) for i in range(steps))
-        yield x, y
+                for i in range(steps):
+                    row = int(y0 + i * up)
+                    yield int(x0 + i * across), row, row
+        yield x, y, y
         before = x, y
 
 

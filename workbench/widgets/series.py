@@ -4,6 +4,8 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import truediv
 
 from rlhf_engine.runs.reader import StepRow
 
@@ -26,11 +28,19 @@ class Smoothed:
 
     def extend(self, raw: Sequence[float]) -> list[float]:
         """The average after each of `raw`, of which those seen before are not looked at again."""
-        total, weight, decay = self._sum, self._weight, self.decay
-        for value in raw[len(self.values) :]:
-            if abs(value) < LARGEST:
-                total = decay * total + (1 - decay) * value
-                weight = decay * weight + (1 - decay)
+        total, weight, decay, rest = self._sum, self._weight, self.decay, 1 - self.decay
+        new = raw[len(self.values) :]
+        if new and _drawable(new) is new:
+            totals = accumulate(new, lambda sum, value: decay * sum + rest * value, initial=total)
+            weights = accumulate(new, lambda sum, _: decay * sum + rest, initial=weight)
+            sums, shares = list(totals), list(weights)
+            self.values += map(truediv, sums[1:], shares[1:])
+            self._sum, self._weight = sums[-1], shares[-1]
+            return self.values
+        for value in new:
+            if drawable(value):
+                total = decay * total + rest * value
+                weight = decay * weight + rest
                 self.values.append(total / weight)
             else:
                 self.values.append(NAN)
@@ -139,7 +149,8 @@ def log_floor(value: float) -> float:
 
 def _drawable(values: Sequence[float]) -> Sequence[float]:
     # A sum is far faster than a look at every value, and only bad ones spoil it.
-    if drawable(sum(values)) and drawable(min(values, default=0.0)):
+    ends = (sum(values), min(values, default=0.0), max(values, default=0.0))
+    if all(map(drawable, ends)):
         return values
     return [value for value in values if drawable(value)]
 
@@ -155,15 +166,16 @@ def thin(
     while end > start and xs[end - 1] > high:
         end -= 1
     if end - start <= columns:
-        shown = [y if drawable(y) else NAN for y in ys[start:end]]
-        return list(xs[start:end]), shown
+        return list(xs[start:end]), [y if drawable(y) else NAN for y in ys[start:end]]
     width = (high - low) / columns or 1.0
     found_x: list[float] = []
     found_y: list[float] = []
+    shown = ys[start:end]
+    whole = _drawable(shown) is shown
     index = start
     for column in range(columns):
         stop = end if column == columns - 1 else bisect_left(xs, low + (column + 1) * width, index)
-        part = _drawable(ys[index:stop])
+        part = ys[index:stop] if whole else _drawable(ys[index:stop])
         centre = low + (column + 0.5) * width
         if part:
             bottom, top = min(part), max(part)
