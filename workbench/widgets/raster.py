@@ -208,10 +208,9 @@ def _places(values: Iterable[float], ends: tuple[float, float], count: int) -> l
 
 
 def _spans(xs: Sequence[int | None], ys: Sequence[int | None]) -> Iterator[tuple[int, int, int]]:
-    """The dots of a line through the points as upright spans, broken where a point is missing.
-
-    A step to the same column or the next one is a span; only a flatter step is followed dot by dot.
-    """
+    """The dots of a line through the points, broken where a point is missing: for each column one
+    upright span, since the dots of a line that goes to the right follow each other there."""
+    column, low, high = 0, 0, -1
     before: tuple[int, int] | None = None
     for x, y in zip(xs, ys, strict=True):
         if x is None or y is None:
@@ -219,16 +218,29 @@ def _spans(xs: Sequence[int | None], ys: Sequence[int | None]) -> Iterator[tuple
             continue
         if before is not None:
             x0, y0 = before
-            if 0 <= x - x0 <= 1:
-                yield (x0, y0, y - 1) if y > y0 else (x0, min(y + 1, y0), y0)
+            if x - x0 <= 1:
+                # Up to the dot before the point; the first of them is in the span already.
+                last = y - 1 if y > y0 else y + 1 if y < y0 else y
+                low, high = min(low, last), max(high, last)
             else:
-                steps = max(abs(x - x0), abs(y - y0))
+                steps = max(x - x0, abs(y - y0))
                 across, up = (x - x0) / steps, (y - y0) / steps
-                for i in range(steps):
-                    row = int(y0 + i * up)
-                    yield int(x0 + i * across), row, row
-        yield x, y, y
+                for i in range(1, steps):
+                    at, row = int(x0 + i * across), int(y0 + i * up)
+                    if at == column:
+                        low, high = min(low, row), max(high, row)
+                    else:
+                        yield column, low, high
+                        column, low, high = at, row, row
+        if x == column and before is not None:
+            low, high = min(low, y), max(high, y)
+        else:
+            if low <= high:
+                yield column, low, high
+            column, low, high = x, y, y
         before = x, y
+    if low <= high:
+        yield column, low, high
 
 
 def _runs(signs: Sequence[str], colors: Sequence[Rgb | None]) -> Iterator[Run]:

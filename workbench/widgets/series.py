@@ -30,7 +30,7 @@ class Smoothed:
         """The average after each of `raw`, of which those seen before are not looked at again."""
         total, weight, decay, rest = self._sum, self._weight, self.decay, 1 - self.decay
         new = raw[len(self.values) :]
-        if new and _drawable(new) is new:
+        if new and _all_drawable(sum(new), min(new), max(new)):
             totals = accumulate(new, lambda sum, value: decay * sum + rest * value, initial=total)
             weights = accumulate(new, lambda sum, _: decay * sum + rest, initial=weight)
             sums, shares = list(totals), list(weights)
@@ -147,12 +147,21 @@ def log_floor(value: float) -> float:
     return math.log10(max(value, LOG_FLOOR))
 
 
-def _drawable(values: Sequence[float]) -> Sequence[float]:
-    # A sum is far faster than a look at every value, and only bad ones spoil it.
-    ends = (sum(values), min(values, default=0.0), max(values, default=0.0))
-    if all(map(drawable, ends)):
-        return values
-    return [value for value in values if drawable(value)]
+def _all_drawable(total: float, bottom: float, top: float) -> bool:
+    """Whether all values are, given their sum and their ends: far faster than a look at each, and
+    a single bad one spoils these."""
+    return drawable(total) and drawable(bottom) and drawable(top)
+
+
+def _extent(values: Sequence[float]) -> tuple[float, float] | None:
+    """The least and the greatest of the values that can be drawn; None if there are none."""
+    if not values:
+        return None
+    bottom, top = min(values), max(values)
+    if _all_drawable(sum(values), bottom, top):
+        return bottom, top
+    good = [value for value in values if drawable(value)]
+    return (min(good), max(good)) if good else None
 
 
 def thin(
@@ -170,15 +179,13 @@ def thin(
     width = (high - low) / columns or 1.0
     found_x: list[float] = []
     found_y: list[float] = []
-    shown = ys[start:end]
-    whole = _drawable(shown) is shown
     index = start
     for column in range(columns):
         stop = end if column == columns - 1 else bisect_left(xs, low + (column + 1) * width, index)
-        part = ys[index:stop] if whole else _drawable(ys[index:stop])
+        extent = _extent(ys[index:stop])
         centre = low + (column + 0.5) * width
-        if part:
-            bottom, top = min(part), max(part)
+        if extent:
+            bottom, top = extent
             # The nearer end first, so that the line does not cross the column twice.
             rising = not found_y or abs(bottom - found_y[-1]) <= abs(top - found_y[-1])
             found_x += [centre, centre]
