@@ -25,7 +25,7 @@ from workbench.runs_list import UNREADABLE, RunRow, RunsList
 from workbench.screens import home_verbs as verbs
 from workbench.screens.confirm import ConfirmScreen
 from workbench.screens.home_detail import Detail
-from workbench.screens.home_empty import EmptyHome, PresetChoice, offered_presets
+from workbench.screens.home_empty import EmptyHome, PresetChoice
 from workbench.screens.home_filter import FilterLine, Keep
 from workbench.screens.home_gpus import gpu_line
 from workbench.screens.home_table import WIDE, RunsTable
@@ -35,7 +35,6 @@ from workbench.screens.seen import is_seen
 
 if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
-    from workbench.doctor import Finding
 
 REFRESH_SECONDS = 1.0
 # The first runs are shown after so long, while the others are still read.
@@ -68,18 +67,6 @@ class HomeScreen(Screen[None]):
         gpus: str = ""
         problem: str = ""
 
-    @dataclass
-    class Examined(Message):
-        """What the doctor found."""
-
-        findings: "list[Finding]"
-
-    @dataclass
-    class Offered(Message):
-        """The shipped presets, and what they are about."""
-
-        offers: list[tuple[str, str]]
-
     def __init__(self, home: Path) -> None:
         super().__init__()
         self._home = home
@@ -91,7 +78,7 @@ class HomeScreen(Screen[None]):
         self._unread = 0
         self._shown_at = 0.0
         self._reading = False
-        self._examined = False
+        self._prepared = False
 
     def compose(self) -> ComposeResult:
         yield Static(id="title")
@@ -99,7 +86,7 @@ class HomeScreen(Screen[None]):
             yield RunsTable("runs")
             yield Static(id="none")
             yield Detail()
-        yield EmptyHome()
+        yield EmptyHome(self._home)
         yield FilterLine()
         yield Footer()
 
@@ -144,6 +131,14 @@ class HomeScreen(Screen[None]):
             self._show()
         if event.unread:
             self.look_again()
+        elif not self._prepared:
+            self._prepared = True
+            self.set_timer(REFRESH_SECONDS / 2, self._prepare)
+
+    @work(thread=True, group="prepare")
+    def _prepare(self) -> None:
+        """Load what the likely next key opens, while nobody waits for it."""
+        import workbench.screens.monitor  # noqa: F401
 
     def _differs(self, rows: list[RunRow]) -> bool:
         before = self._rows
@@ -200,28 +195,8 @@ class HomeScreen(Screen[None]):
                 self.query_one(PresetChoice).focus()
             elif self.focused is None or not self.focused.display or self.focused in page.query():
                 self._table.focus()
-        if empty and not self._examined:
-            self._examined = True
-            self._offer()
-            self._examine()
-
-    @work(thread=True, group="offers")
-    def _offer(self) -> None:
-        self.post_message(self.Offered(offered_presets()))
-
-    @on(Offered)
-    def _take_offers(self, event: Offered) -> None:
-        self.query_one(EmptyHome).show_offers(event.offers)
-
-    @work(thread=True, group="doctor")
-    def _examine(self) -> None:
-        from workbench.doctor import examine
-
-        self.post_message(self.Examined(examine(self._home)))
-
-    @on(Examined)
-    def _take_findings(self, event: Examined) -> None:
-        self.query_one(EmptyHome).show_findings(event.findings)
+        if empty:
+            page.greet()
 
     @on(DataTable.RowHighlighted)
     def _show_detail(self) -> None:

@@ -1,12 +1,15 @@
 """What a home without runs shows: presets to start with, and what the machine lacks."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -21,20 +24,21 @@ if TYPE_CHECKING:
 FIRST = ("demo", "smoke")
 
 
-def offered_presets() -> list[tuple[str, str]]:
-    """Every shipped preset and what it is about; one that is broken says how. Takes a moment."""
+def offered_presets(home: Path) -> list[tuple[str, str]]:
+    """Every preset of a home, the shipped ones too, and what it is about; one that is broken says
+    how. Takes a moment."""
     from rlhf_engine.job.presets import preset_files
 
-    names = list(preset_files())
+    names = list(preset_files(home))
     names.sort(key=lambda name: (name not in FIRST, name))
-    return [(name, _about(name)) for name in names]
+    return [(name, _about(name, home)) for name in names]
 
 
-def _about(name: str) -> str:
+def _about(name: str, home: Path) -> str:
     from rlhf_engine.job.presets import load_preset
 
     try:
-        return load_preset(name).about
+        return load_preset(name, home=home).about
     except SpecError as error:
         return f"cannot be used: {error}"
 
@@ -61,6 +65,23 @@ class EmptyHome(VerticalScroll):
     """
     can_focus = False
 
+    @dataclass
+    class Examined(Message):
+        """What the doctor found."""
+
+        findings: "list[Finding]"
+
+    @dataclass
+    class Offered(Message):
+        """The presets, and what they are about."""
+
+        offers: list[tuple[str, str]]
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self._home = home
+        self._greeted = False
+
     def compose(self) -> ComposeResult:
         yield Static(Content("No runs yet. Choose what to train; the form opens before it starts."))
         choices = PresetChoice(id="offers")
@@ -68,8 +89,27 @@ class EmptyHome(VerticalScroll):
         yield choices
         yield Static("", id="findings")
 
-    def show_offers(self, offers: Sequence[tuple[str, str]]) -> None:
+    def greet(self) -> None:
+        """Look for presets and examine the machine, once, in threads."""
+        if not self._greeted:
+            self._greeted = True
+            self._offer()
+            self._examine()
+
+    @work(thread=True, group="offers")
+    def _offer(self) -> None:
+        self.post_message(self.Offered(offered_presets(self._home)))
+
+    @work(thread=True, group="doctor")
+    def _examine(self) -> None:
+        from workbench.doctor import examine
+
+        self.post_message(self.Examined(examine(self._home)))
+
+    @on(Offered)
+    def _show_offers(self, event: Offered) -> None:
         """Fill the list of presets: names, and what they are about."""
+        offers = event.offers
         width = 2 + max((len(name) for name, _ in offers), default=0)
         self.query_one(PresetChoice).add_options(
             Option(Content.assemble((f"{name:<{width}}", "bold"), printable(about)), id=name)
@@ -77,9 +117,10 @@ class EmptyHome(VerticalScroll):
         )
         self.query_one(PresetChoice).highlighted = 0
 
-    def show_findings(self, findings: "Sequence[Finding]") -> None:
+    @on(Examined)
+    def _show_findings(self, event: Examined) -> None:
         """Show what doctor found, apart from what is in order."""
-        told = [finding for finding in findings if finding.level != "ok"]
+        told = [finding for finding in event.findings if finding.level != "ok"]
         lines = [
             Content.assemble(
                 (f"{finding.level:<5}", "$error" if finding.level == "bad" else "$warning"),
@@ -88,6 +129,6 @@ class EmptyHome(VerticalScroll):
             )
             for finding in told
         ]
-        if findings and not told:
+        if event.findings and not told:
             lines = [Content("doctor finds nothing that stands in the way")]
         self.query_one("#findings", Static).update(Content("\n").join(lines))

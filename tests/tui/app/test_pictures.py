@@ -54,7 +54,7 @@ async def test_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     offers = [("demo", "The whole pipeline. " * 8), ("smoke", "A minute of PPO with a [/rule].")]
-    monkeypatch.setattr("workbench.screens.home.offered_presets", lambda: offers)
+    monkeypatch.setattr("workbench.screens.home_empty.offered_presets", lambda home: offers)
     app = WorkbenchApp(home)
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
