@@ -69,6 +69,7 @@ class FieldRow(Horizontal):
     FieldRow {
         height: 1;
         & > Input, & > Choice, & > Switch { width: 20; margin-left: 22; }
+        &.-no-note > Input { width: 1fr; }
         & > Switch {
             height: 1; border: none; padding: 0; background: transparent;
             &:focus { background-tint: $foreground 15%; }
@@ -93,6 +94,7 @@ class FieldRow(Horizontal):
         self._before: str | None = None
         self._problem: str | None = None
         self.editor = self._make_editor()
+        self.set_class(not self._words(), "-no-note")
 
     def _make_editor(self) -> TextField | Choice | Switch:
         if self.field.choices:
@@ -115,26 +117,33 @@ class FieldRow(Horizontal):
         """Say that the field differs from the preset's `before`, or what is wrong with it."""
         if (before, problem) != (self._before, self._problem):
             self._before, self._problem = before, problem
+            self.set_class(not self._words(), "-no-note")
             self.refresh()
+
+    def _words(self) -> list[str]:
+        """What stands behind the editor."""
+        if self._problem:
+            return [self._problem]
+        field, before = self.field, self._before
+        words = [f"was {printable(before) or EMPTY}"] if before is not None else []
+        words += ["live"] if field.knob else []
+        words += [field.unit] if field.unit else []
+        words += ["⏎ edit"] if field.shape != "plain" else []
+        words += ["on" if self.editor.value else "off"] if field.is_switch else []
+        return words
 
     def render(self) -> Content:
         """Label and note; the editor lies over the gap between them."""
         before, problem, field = self._before, self._problem, self.field
-        words = ["live"] if field.knob else []
-        words += [field.unit] if field.unit else []
-        words += ["⏎ edit"] if field.shape != "plain" else []
-        words += ["on" if self.editor.value else "off"] if field.is_switch else []
         sign, style, note_style = " ", "", "$text-muted"
         if before is not None:
             sign, style, note_style = "*", "$accent", "$accent"
-            words = [f"was {printable(before) or EMPTY}", *words]
         if problem:
             sign, style, note_style = "!", "$error", "$error"
-            words = [problem]
         focus = " bold $primary" if self.has_focus_within and not problem else ""
         label = f"{sign} {field.label}".ljust(LABEL + EDITOR + 1)
         room = max(1, self.size.width - len(label))
-        note = Content(" · ".join(words)).truncate(room, ellipsis=True)
+        note = Content(" · ".join(self._words())).truncate(room, ellipsis=True)
         return Content.assemble((label, style + focus), note.stylize(note_style))
 
     @on(Input.Changed)
