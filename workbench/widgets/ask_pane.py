@@ -28,7 +28,10 @@ class AskPane(Vertical):
         display: none;
         & > Static { height: auto; max-height: 6; padding: 0 1; }
         & > #answers { height: 1fr; }
-        VerticalScroll { width: 1fr; height: 1fr; border: round $panel; padding: 0 1; }
+        VerticalScroll {
+            width: 1fr; height: 1fr; border: round $panel; padding: 0 1;
+            border-title-color: $foreground; border-subtitle-color: $text-muted;
+        }
         VerticalScroll:focus { border: round $primary; }
         VerticalScroll > Static { height: auto; }
     }

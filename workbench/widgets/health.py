@@ -118,7 +118,9 @@ def worries(spec: Spec, book: SeriesBook, snapshot: Snapshot) -> list[str]:
 class Health(Static):
     """What a guard advises, and a line for each figure that the run has reported."""
 
-    DEFAULT_CSS = "Health { border: round $panel; padding: 0 1; }"
+    DEFAULT_CSS = """
+    Health { border: round $panel; padding: 0 1; border-title-color: $foreground; }
+    """
 
     def __init__(self, spec: Spec, id: str) -> None:
         super().__init__(id=id)

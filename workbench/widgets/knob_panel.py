@@ -36,7 +36,9 @@ class KnobPanel(Static, can_focus=True):
     """A line a knob, then lines on what was asked for; typing a number while it is focused."""
 
     DEFAULT_CSS = """
-    KnobPanel { border: round $panel; padding: 0 1; height: auto; }
+    KnobPanel {
+        border: round $panel; padding: 0 1; height: auto; border-title-color: $foreground;
+    }
     KnobPanel:focus { border: round $primary; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(PANEL_KEYS)]

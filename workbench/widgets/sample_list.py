@@ -25,7 +25,7 @@ class SampleList(Widget):
 
     DEFAULT_CSS = """
     SampleList {
-        border: round $panel;
+        border: round $panel; border-title-color: $foreground;
         & > .sample-list--cursor {
             background: $block-cursor-background; color: $block-cursor-foreground;
         }

@@ -22,7 +22,7 @@ class SampleTable(DataTable[Text]):
     """Newest first; cells are plain text, whatever the model wrote."""
 
     DEFAULT_CSS = """
-    SampleTable { border: round $panel; }
+    SampleTable { border: round $panel; border-title-color: $foreground; }
     SampleTable:focus { border: round $primary; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(LIST_KEYS)]

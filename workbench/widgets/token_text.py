@@ -21,7 +21,10 @@ class TokenText(ScrollView, can_focus=False):
     """Draws the tokens of one sample; without recorded tokens its text, and no cursor."""
 
     DEFAULT_CSS = """
-    TokenText { border: round $panel; height: 1fr; scrollbar-size-vertical: 1; }
+    TokenText {
+        border: round $panel; height: 1fr; scrollbar-size-vertical: 1;
+        border-title-color: $foreground; border-subtitle-color: $text-muted;
+    }
     """
 
     @dataclass

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 from textual.binding import Binding
+from textual.color import Color
 from textual.dom import DOMNode
 from textual.pilot import Pilot
+from textual.theme import Theme
 from textual.widgets import Input
 
 import workbench
@@ -328,3 +330,41 @@ def test_the_first_theme_suits_the_terminal(
     environ: dict[str, str], colours: str | None, chosen: str, expected: object
 ) -> None:
     assert theme_for(environ, colours, chosen) is expected
+
+
+@pytest.mark.parametrize("key", ["3", "4", "5", "2"])
+@pytest.mark.parametrize("theme", [DARK, LIGHT], ids=lambda theme: str(theme.name))
+async def test_titles_of_panes_can_be_read(fake: FakeRun, theme: Theme, key: str) -> None:
+    """Contrast of at least 3 to 1, as WCAG 2.2 asks of large text and parts of an interface."""
+    app = WorkbenchApp(fake.run.home, open_run="demo")
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.theme = theme.name
+        await shows(pilot, "✓ done")
+        await pilot.press(key)
+        await pilot.pause(0.5)
+        titled = 0
+        for widget in app.screen.query("*"):
+            ground = widget.background_colors[0]
+            for title, (color, _, _) in (
+                (widget._border_title, widget._get_title_style_information(ground)),
+                (widget._border_subtitle, widget._get_subtitle_style_information(ground)),
+            ):
+                # A legend has colours of its own.
+                if title and not title.spans:
+                    titled += 1
+                    drawn = ground + (color if color.a else widget.styles.border_top[1])
+                    assert contrast(ground, drawn) >= 3, (widget, title)
+        assert titled
+
+
+def contrast(one: Color, other: Color) -> float:
+    """The ratio of two colours' relative luminance (WCAG 2.2)."""
+
+    def luminance(color: Color) -> float:
+        parts = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color.normalized
+        ]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
