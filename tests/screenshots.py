@@ -1,4 +1,4 @@
-"""The README's pictures: two short PPO runs, then each screen as an SVG.
+"""The README's pictures: two PPO runs, then each screen as an SVG.
 
 `python -m tests.screenshots [HOME]`; with HOME its runs are shown, and nothing is trained.
 """
@@ -23,21 +23,44 @@ SCREENS = {"monitor": "3", "samples": "4", "compare": "5", "launch": "2", "runs"
 STILL = 6
 # Fonts from a network: a picture in a repository must do with those of whoever looks at it.
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}")
-RUNS = (("loose", "0.02"), ("strict", "0.2"))
+RUNS = {
+    "steered": ("ppo.kl.coef=0.02", 'changes=[{step = 12, knob = "kl_coef", value = 0.1}]'),
+    "strict": ("ppo.kl.coef=0.2",),
+}
+# A model whose answers can be read, and as little work as shows how they change.
+SETTINGS = (
+    "policy=builtin:smollm2-135m",
+    "reward.score=rule:friendly_short",
+    'reward.gold=["rule:brevity"]',
+    "threads=2",
+    "ppo.steps=24",
+    "ppo.batch_size=16",
+    "ppo.micro_batch_size=8",
+    "ppo.value=shared",
+    "ppo.optimizer.lr=3e-4",
+    "ppo.sampling.temperature=0.7",
+    "ppo.sampling.max_new_tokens=32",
+)
 
 
 def train(home: Path) -> None:
-    """Two runs of the preset `smoke` that differ in the KL coefficient."""
-    for name, coefficient in RUNS:
-        words = ["run", "smoke", "--name", name, "--set", f"ppo.kl.coef={coefficient}", "--wait"]
-        program = "from workbench.cli import main; main()"
+    """Two runs of the preset `smoke` on the demo's model: one whose KL coefficient is raised on the
+    way, one with a high one."""
+    program = "from workbench.cli import main; main()"
+    for name, own in RUNS.items():
+        settings = [word for setting in (*SETTINGS, *own) for word in ("--set", setting)]
+        words = ["run", "smoke", "--name", name, "--wait", *settings]
         subprocess.run([sys.executable, "-c", program, "--home", str(home), *words], check=True)
 
 
 async def draw(home: Path) -> None:
     """Open every screen by its key, and keep a picture of it once it stands still."""
     FOLDER.mkdir(exist_ok=True)
-    app = WorkbenchApp(home, open_run=next(all_runs(home)).id)
+    runs = list(all_runs(home))
+    steered = next(run for run in runs if run.id.endswith("-steered"))
+    app = WorkbenchApp(home, open_run=steered.id)
+    for run in runs:
+        app.board.add(run)
     async with app.run_test(size=SIZE) as pilot:
         app.theme = DARK.name
         for name, key in SCREENS.items():
