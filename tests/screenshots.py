@@ -1,9 +1,11 @@
 """The README's pictures: two PPO runs, then each screen as an SVG.
 
-`python -m tests.screenshots [HOME]`; with HOME its runs are shown, and nothing is trained.
+`python -m tests.screenshots [FOLDER]`; with FOLDER the runs are kept there, and shown again the
+next time without training.
 """
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -19,12 +21,14 @@ from workbench.themes import DARK
 FOLDER = Path(__file__).parent / "screenshots"
 SIZE = (120, 40)
 SCREENS = {"monitor": "3", "samples": "4", "compare": "5", "launch": "2", "runs": "1"}
+# What the form says while it reads a model for the memory that it takes.
+WORKS = "reading the model"
 # Looks in a row, a quarter of a second apart, at which a screen must be the same.
 STILL = 6
 # Fonts from a network: a picture in a repository must do with those of whoever looks at it.
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}")
 RUNS = {
-    "steered": ("ppo.kl.coef=0.02", 'changes=[{step = 12, knob = "kl_coef", value = 0.1}]'),
+    "steered": ("ppo.kl.coef=0.02", 'changes=[{step = 7, knob = "kl_coef", value = 0.1}]'),
     "strict": ("ppo.kl.coef=0.2",),
 }
 # A model whose answers can be read, and as little work as shows how they change.
@@ -33,13 +37,13 @@ SETTINGS = (
     "reward.score=rule:friendly_short",
     'reward.gold=["rule:brevity"]',
     "threads=2",
-    "ppo.steps=24",
-    "ppo.batch_size=16",
-    "ppo.micro_batch_size=8",
+    "ppo.steps=14",
+    "ppo.batch_size=8",
+    "ppo.micro_batch_size=4",
     "ppo.value=shared",
-    "ppo.optimizer.lr=3e-4",
+    "ppo.optimizer.lr=5e-4",
     "ppo.sampling.temperature=0.7",
-    "ppo.sampling.max_new_tokens=32",
+    "ppo.sampling.max_new_tokens=28",
 )
 
 
@@ -66,7 +70,7 @@ async def draw(home: Path) -> None:
         for name, key in SCREENS.items():
             await pilot.press(key)
             before, still = "", 0
-            while still < STILL:
+            while still < STILL or WORKS in before:
                 await pilot.pause(0.25)
                 now = screen_text(app)
                 still, before = (still + 1 if now == before else 0), now
@@ -78,8 +82,12 @@ async def draw(home: Path) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        home = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(temporary)
-        if len(sys.argv) == 1:
+        data = Path(sys.argv[1] if len(sys.argv) > 1 else temporary).resolve()
+        # Where runs are by default: no path of this machine in a picture.
+        os.environ["XDG_DATA_HOME"] = str(data)
+        os.environ.pop("WORKBENCH_HOME", None)
+        home = data / "rlhf-workbench"
+        if not any(all_runs(home)):
             train(home)
         asyncio.run(draw(home))
 

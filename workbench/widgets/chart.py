@@ -82,7 +82,11 @@ class Picture:
 class Chart(Widget):
     """Shows a Picture; says so where there is no data or no room for it."""
 
-    DEFAULT_CSS = "Chart { border: round $panel; border-title-color: $foreground; }"
+    DEFAULT_CSS = """
+    Chart {
+        border: round $panel; border-title-color: $foreground; border-subtitle-color: $foreground;
+    }
+    """
 
     @dataclass
     class Pointed(Message):

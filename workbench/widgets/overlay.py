@@ -47,7 +47,11 @@ class OverlayPicture:
 class Overlay(PlotextPlot):
     """Shows an OverlayPicture; says so where there is no data or no room for it."""
 
-    DEFAULT_CSS = "Overlay { border: round $panel; border-title-color: $foreground; }"
+    DEFAULT_CSS = """
+    Overlay {
+        border: round $panel; border-title-color: $foreground; border-subtitle-color: $foreground;
+    }
+    """
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
