@@ -98,6 +98,8 @@ def load_base(source: Source, spec: Model, device: torch.device) -> Base:
     model.eval()
     if products != DTYPES[spec.dtype]:
         widen_products(model, model.get_output_embeddings())
+    if spec.quantization != "none" and device.type == "cpu":
+        _let_go_of_files(model)
     keep_quantized_gradients(model)
     eos_ids = _eos_ids(model, tokenizer)
     return Base(source.base, model, tokenizer, eos_ids, _pad_id(tokenizer, eos_ids))
@@ -125,6 +127,17 @@ def _quantization(spec: Model, products: torch.dtype) -> BitsAndBytesConfig | No
             bnb_4bit_compute_dtype=products,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if spec.quantization == "int8" else None
+
+
+def _let_go_of_files(model: nn.Module) -> None:
+    """Copy what was not quantized out of the mapped weight files.
+
+    A single tensor that looks into a file keeps all of it mapped, and resident is then also what
+    was read once to be quantized.
+    """
+    for weight in model.parameters():
+        if weight.is_floating_point():
+            weight.data = weight.data.clone()
 
 
 def keep_quantized_gradients(model: nn.Module) -> None:

@@ -1,5 +1,6 @@
 """bf16 weights with fp32 products: what a CPU without AMX computes."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,16 @@ def test_four_bit_layers_multiply_in_fp32_too(tmp_path: Path) -> None:
     model = load_base(Source(str(save_tiny(tmp_path)), None), spec, CPU).model
     assert model.model.layers[0].mlp.up_proj.compute_dtype == torch.float32
     assert model.model(input_ids=IDS).last_hidden_state.dtype == torch.float32
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_a_quantized_base_lets_go_of_the_files_that_it_was_read_from(
+    tmp_path: Path, quantization: str
+) -> None:
+    """Else all that was read to be quantized stays resident beside what came of it."""
+    spec = Model.model_validate({"dtype": "fp32", "quantization": quantization})
+    base = load_base(Source(str(save_tiny(tmp_path)), None), spec, CPU)
+    gc.collect()
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert base.model.get_input_embeddings().weight.isfinite().all()
