@@ -51,6 +51,10 @@ class Terminal:
         self.process.wait()
         os.close(self._master)
 
+    def hang_up(self) -> None:
+        """Close the terminal, as a window or a connection closes."""
+        os.close(self._master)
+
     def read(self, seconds: float) -> float | None:
         """Take what comes within so many seconds; when it came, None if nothing did."""
         if not select.select([self._master], [], [], max(0.0, seconds))[0]:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def open_screens(home: Path, open_run: str | None = None) -> None:
             "export TERM=xterm-256color if the terminal can place its cursor, or use the verbs "
             "(`workbench --help` lists all)"
         )
+    # A shell may have been told to ignore hang-ups, as by nohup: without their terminal the screens
+    # would only turn a core in vain.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # What is loaded now stays: looking through it for garbage, now and later, is work for nothing.
     gc.disable()
     from workbench.app import WorkbenchApp

@@ -157,3 +157,13 @@ def assert_whole(run: RunDir) -> None:
     outcomes = db.execute("SELECT outcome FROM sessions").fetchall()
     db.close()
     assert outcomes == [("stopped",)]
+
+
+def test_a_viewer_ends_with_its_terminal_where_hang_ups_are_ignored(tmp_path: Path) -> None:
+    command = ["sh", "-c", f"trap '' HUP; exec {WORKBENCH} --home {tmp_path}"]
+    terminal = Terminal(command)
+    try:
+        terminal.until(lambda text: "No runs yet" in text)
+    finally:
+        terminal.hang_up()
+    assert terminal.process.wait(PATIENCE) == -signal.SIGHUP
