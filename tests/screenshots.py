@@ -20,7 +20,7 @@ from workbench.themes import DARK
 # Beside this program: the folders at the top are those of the two packages, tests and presets.
 FOLDER = Path(__file__).parent / "screenshots"
 SIZE = (120, 40)
-SCREENS = {"monitor": "3", "samples": "4", "compare": "5", "launch": "2", "runs": "1"}
+SCREENS = {"monitor": "3", "samples": "4", "compare": "5", "launch": "2"}
 # What the form says while it reads a model for the memory that it takes.
 WORKS = "reading the model"
 # Looks in a row, a quarter of a second apart, at which a screen must be the same.
