@@ -19,8 +19,10 @@ from rlhf_engine.runs.reader import StoreReader
 from tests.engine.conftest import Lab
 
 FP32 = ("model.dtype=fp32",)
-# A row that was sampled or weighted otherwise changes figures by more than a hundredth.
-ROUNDING = 1e-3
+ROUNDING = 2e-4
+# One minus a ratio near one, and weights after AdamW where a gradient is almost zero: both magnify
+# sums in another order.
+MAGNIFIED = 1e-3
 # Counts of tokens beyond a threshold jump where a token lies on it.
 COUNTS = ("clip_fraction", "value_clip_fraction")
 
@@ -52,12 +54,13 @@ def same(lab: Lab, one: RunDir, two: RunDir) -> None:
         for name in figures.keys() - COUNTS:
             value = figures[name]
             other = lab.figures(two)[step][name]
-            assert math.isclose(value, other, rel_tol=ROUNDING, abs_tol=ROUNDING), (step, name)
+            near = MAGNIFIED if name == "explained_variance" else ROUNDING
+            assert math.isclose(value, other, rel_tol=near, abs_tol=near), (step, name)
     ours, theirs = (load(lab.weights(run)) for run in (one, two))
     for name, tensor in ours.items():
         # As vectors: AdamW magnifies a sum in another order where one gradient is almost zero.
         away = float((tensor - theirs[name]).norm() / tensor.norm())
-        assert away < ROUNDING, (name, away)
+        assert away < MAGNIFIED, (name, away)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,6 @@ def test_four_bit_layers_multiply_in_fp32_too(tmp_path: Path) -> None:
     assert model.model(input_ids=IDS).last_hidden_state.dtype == torch.float32
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_a_quantized_base_lets_go_of_the_files_that_it_was_read_from(
     tmp_path: Path, quantization: str

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from tests.tui.screen_text import screen_text
 from workbench.app import WorkbenchApp
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass

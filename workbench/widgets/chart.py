@@ -133,9 +133,9 @@ class Chart(Widget):
         if key != self._drawn[0]:
             style = self.rich_style
             strips = [_strip(row, style, width) for row in self._rows(width, height)]
-            strips += [Strip.blank(width, style)] * (height - len(strips))
             self._drawn = (key, strips)
-        return self._drawn[1][y]
+        strips = self._drawn[1]
+        return strips[y] if y < len(strips) else Strip.blank(width, self.rich_style)
 
     def notify_style_update(self) -> None:
         self._drawn = (None, [])

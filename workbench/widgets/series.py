@@ -31,8 +31,10 @@ class Smoothed:
         total, weight, decay, rest = self._sum, self._weight, self.decay, 1 - self.decay
         new = raw[len(self.values) :]
         if new and _all_drawable(sum(new), min(new), max(new)):
-            totals = accumulate(new, lambda sum, value: decay * sum + rest * value, initial=total)
-            weights = accumulate(new, lambda sum, _: decay * sum + rest, initial=weight)
+            totals = accumulate(
+                new, lambda so_far, value: decay * so_far + rest * value, initial=total
+            )
+            weights = accumulate(new, lambda so_far, _: decay * so_far + rest, initial=weight)
             sums, shares = list(totals), list(weights)
             self.values += map(truediv, sums[1:], shares[1:])
             self._sum, self._weight = sums[-1], shares[-1]

@@ -164,6 +164,7 @@ def test_a_viewer_ends_with_its_terminal_where_hang_ups_are_ignored(tmp_path: Pa
     terminal = Terminal(command)
     try:
         terminal.until(lambda text: "No runs yet" in text)
-    finally:
         terminal.hang_up()
-    assert terminal.process.wait(PATIENCE) == -signal.SIGHUP
+        assert terminal.process.wait(PATIENCE) == -signal.SIGHUP
+    finally:
+        terminal.process.kill()
