@@ -18,7 +18,7 @@ from textual.widget import Widget
 
 from workbench.widgets import ticks
 from workbench.widgets.raster import Raster, Rgb, Run
-from workbench.widgets.series import log_floor, thin
+from workbench.widgets.thinning import Ends, log_floor, thin
 
 SMALLEST = (20, 4)
 DOTTED = "┊"
@@ -42,12 +42,16 @@ class Hue(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line; `dots` draws single points, for what is measured now and then."""
+    """One line; `dots` draws single points, for what is measured now and then.
+
+    `ends` are those of `ys`, with which long lines are thinned sooner.
+    """
 
     xs: Sequence[float]
     ys: Sequence[float]
     hue: Hue
     dots: bool = False
+    ends: Ends | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,8 @@ class Chart(Widget):
         scale = log_floor if picture.log else float
         lines = []
         for line in picture.lines:
-            xs, ys = thin(line.xs, line.ys, picture.low, picture.high, columns)
+            ends = (picture.low, picture.high)
+            xs, ys = thin(line.xs, line.ys, *ends, columns, line.ends)
             lines.append((line, xs, [y if math.isnan(y) else scale(y) for y in ys]))
         target = scale(picture.target) if picture.target is not None else None
         values = [y for _, _, ys in lines for y in ys if not math.isnan(y)]

@@ -11,7 +11,7 @@ from textual_plotext import PlotextPlot
 
 from workbench.board import LETTERS, SLOTS, Axis, Rgb
 from workbench.widgets import ticks
-from workbench.widgets.series import LOG_FLOOR, drawable, log_floor, thin
+from workbench.widgets.thinning import LOG_FLOOR, drawable, log_floor, thin
 
 SMALLEST = (20, 5)
 NAN = float("nan")

@@ -17,7 +17,7 @@ from workbench.widgets.overlay import (
     can_be_log,
     shared_ends,
 )
-from workbench.widgets.series import drawable
+from workbench.widgets.thinning import drawable
 
 # Read over several powers of ten.
 LOG_METRICS = frozenset({"kl", "kl_k3", "eval_kl", "loss", "eval_loss"})
@@ -89,14 +89,14 @@ def frontier_picture(lanes: Sequence[Lane]) -> OverlayPicture:
 
 def _points(lane: Lane, metric: str, axis: Axis) -> tuple[Sequence[float], Sequence[float]]:
     series = lane.book.get(metric)
-    values = series.raw if is_knob(lane, metric) else series.smooth
+    values = series.raw if is_knob(lane, metric) else series.smooth.values
     if axis == "step":
         return series.steps, values
     if axis == "time":
         start = lane.snapshot.steps[0].time if lane.snapshot.steps else 0.0
         return [time - start for time in series.times], values
     kl = lane.book.get("kl")
-    at = {step: k for step, k in zip(kl.steps, kl.smooth, strict=True) if drawable(k)}
+    at = {step: k for step, k in zip(kl.steps, kl.smooth.values, strict=True) if drawable(k)}
     both = [(at[s], y) for s, y in zip(series.steps, values, strict=True) if s in at]
     return [x for x, _ in both], [y for _, y in both]
 

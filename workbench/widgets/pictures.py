@@ -194,9 +194,10 @@ def _lines(curve: Curve, series: Series, view: View, start: float) -> list[Line]
     if curve.dots:
         return [Line(xs, series.raw, curve.hue, dots=True)]
     if not view.smoothing:
-        return [Line(xs, series.raw, curve.hue)]
-    raw = [Line(xs, series.raw, curve.raw)] if curve.raw else []
-    return [*raw, Line(xs, series.smooth, curve.hue)]
+        return [Line(xs, series.raw, curve.hue, ends=series.ends)]
+    raw = [Line(xs, series.raw, curve.raw, ends=series.ends)] if curve.raw else []
+    smooth = series.smooth
+    return [*raw, Line(xs, smooth.values, curve.hue, ends=smooth.ends)]
 
 
 def _below_zero(series: Series, view: View, start: float) -> list[float]:

@@ -13,14 +13,17 @@ Run = tuple[str, Rgb | None]
 BRAILLE = "braille"
 # The bit of each dot of a braille sign, left and right, from the bottom up.
 DOTS = ((0x40, 0x80), (0x04, 0x20), (0x02, 0x10), (0x01, 0x08))
-# Of each side, the bits from one dot up to another.
-COLUMNS = tuple(
-    tuple(
-        tuple(sum(dot[side] for dot in DOTS[low : high + 1]) for high in range(4))
-        for low in range(4)
+HEX = "0123456789abcdef"
+EMPTY = ("0", "0")
+# The sign whose left and right dots are the bits of two hexadecimal digits, the lowest dot first.
+SIGNS = {
+    (left, right): chr(
+        0x2800
+        + sum((l_bits >> i & 1) * DOTS[i][0] + (r_bits >> i & 1) * DOTS[i][1] for i in range(4))
     )
-    for side in range(2)
-)
+    for l_bits, left in enumerate(HEX)
+    for r_bits, right in enumerate(HEX)
+}
 
 
 @dataclass
@@ -176,19 +179,22 @@ class _Canvas:
     def dots(self, spans: Iterable[tuple[int, int, int]], color: Rgb) -> None:
         """Draw upright spans of dots, each its column and its ends; what else is in their cells is
         covered."""
-        width, height = self.width, self.height
-        cells: dict[tuple[int, int], int] = {}
+        width, top = self.width, 4 * self.height - 1
+        # Of each column of dots, those that are drawn as the bits of a number.
+        drawn = [0] * (2 * width)
         for x, low, high in spans:
-            column, low, high = x >> 1, max(low, 0), min(high, 4 * height - 1)
-            if low > high or not 0 <= column < width:
-                continue
-            bits = COLUMNS[x & 1]
-            for row in range(low >> 2, (high >> 2) + 1):
-                first, last = max(low - 4 * row, 0), min(high - 4 * row, 3)
-                cell = (column, row)
-                cells[cell] = cells.get(cell, 0) | bits[first][last]
-        for (column, row), bit in cells.items():
-            self.put(column, row, chr(0x2800 + bit), color)
+            # Not max() and min(): this runs for every dot column of every line.
+            low, high = low if low > 0 else 0, high if high < top else top
+            if low <= high and 0 <= x < 2 * width:
+                drawn[x] |= (2 << high) - (1 << low)
+        digits = f"0{self.height}x"
+        for column in range(width):
+            left, right = drawn[2 * column], drawn[2 * column + 1]
+            if left or right:
+                rows = zip(format(left, digits), format(right, digits), strict=True)
+                for row, dots in enumerate(rows, 1 - self.height):
+                    if dots != EMPTY:
+                        self.put(column, -row, SIGNS[dots], color)
 
     def runs(self) -> list[list[Run]]:
         return [
@@ -199,11 +205,10 @@ class _Canvas:
 
 def _places(values: Iterable[float], ends: tuple[float, float], count: int) -> list[int | None]:
     """Which of `count` places between the ends each value has; None for NaN."""
-    low, factor = ends[0], (count - 1) / (ends[1] - ends[0])
-    # Rounded first: what is a hair's breadth below a whole number is that number.
+    low, factor, floor = ends[0], (count - 1) / (ends[1] - ends[0]), math.floor
+    # What is a hair's breadth below the middle between two places belongs to the upper one.
     return [
-        None if value != value else math.floor(round(0.5 + factor * (value - low), 8))
-        for value in values
+        None if value != value else floor(factor * (value - low) + (0.5 + 1e-8)) for value in values
     ]
 
 

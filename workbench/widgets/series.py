@@ -1,17 +1,12 @@
 """Figures over steps, kept ready for charts: smoothed once per new row, thinned before drawing."""
 
-import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import truediv
 
 from rlhf_engine.runs.reader import StepRow
-
-NAN = float("nan")
-LOG_FLOOR = 1e-3
-LARGEST = 1e30
+from workbench.widgets.thinning import NAN, Ends, all_drawable, drawable
 
 
 @dataclass
@@ -23,14 +18,15 @@ class Smoothed:
 
     decay: float
     values: list[float] = field(default_factory=list)
+    ends: Ends = field(default_factory=Ends)
     _sum: float = 0.0
     _weight: float = 0.0
 
-    def extend(self, raw: Sequence[float]) -> list[float]:
-        """The average after each of `raw`, of which those seen before are not looked at again."""
+    def extend(self, raw: Sequence[float]) -> None:
+        """Go on to the average after each of `raw`; those seen before are not looked at again."""
         total, weight, decay, rest = self._sum, self._weight, self.decay, 1 - self.decay
         new = raw[len(self.values) :]
-        if new and _all_drawable(sum(new), min(new), max(new)):
+        if new and all_drawable(sum(new), min(new), max(new)):
             totals = accumulate(
                 new, lambda so_far, value: decay * so_far + rest * value, initial=total
             )
@@ -38,7 +34,8 @@ class Smoothed:
             sums, shares = list(totals), list(weights)
             self.values += map(truediv, sums[1:], shares[1:])
             self._sum, self._weight = sums[-1], shares[-1]
-            return self.values
+            self.ends.extend(self.values)
+            return
         for value in new:
             if drawable(value):
                 total = decay * total + rest * value
@@ -47,7 +44,7 @@ class Smoothed:
             else:
                 self.values.append(NAN)
         self._sum, self._weight = total, weight
-        return self.values
+        self.ends.extend(self.values)
 
 
 class Series:
@@ -57,16 +54,23 @@ class Series:
         # As long as no step lacks the metric, these lists are those of all series.
         self.steps, self.times = steps, times
         self.raw: list[float] = []
+        self._ends = Ends()
         self.decay = 0.0
         self._whole = True
         self._smoothed: dict[float, Smoothed] = {}
         self._below: tuple[int, list[int]] = (0, [])
 
     @property
-    def smooth(self) -> list[float]:
+    def ends(self) -> Ends:
+        """Of `raw`."""
+        return self._ends.extend(self.raw)
+
+    @property
+    def smooth(self) -> Smoothed:
         """The smoothed values, made when they are asked for."""
         smoothed = self._smoothed.setdefault(self.decay, Smoothed(self.decay))
-        return smoothed.extend(self.raw)
+        smoothed.extend(self.raw)
+        return smoothed
 
     @property
     def below_zero(self) -> list[int]:
@@ -137,63 +141,3 @@ class SeriesBook:
             values = [row.metrics.get(name, row.knobs.get(name)) for row in new]
         self._series[name].extend(new, values)
         self._read[name] = len(self._rows)
-
-
-def drawable(value: float) -> bool:
-    """Whether a chart can show the value: finite, and far from where arithmetic overflows."""
-    return abs(value) < LARGEST
-
-
-def log_floor(value: float) -> float:
-    """log10 with a floor: what is at most 1e-3, negative values too, stands on the floor."""
-    return math.log10(max(value, LOG_FLOOR))
-
-
-def _all_drawable(total: float, bottom: float, top: float) -> bool:
-    """Whether all values are, given their sum and their ends: far faster than a look at each, and
-    a single bad one spoils these."""
-    return drawable(total) and drawable(bottom) and drawable(top)
-
-
-def _extent(values: Sequence[float]) -> tuple[float, float] | None:
-    """The least and the greatest of the values that can be drawn; None if there are none."""
-    if not values:
-        return None
-    bottom, top = min(values), max(values)
-    if _all_drawable(sum(values), bottom, top):
-        return bottom, top
-    good = [value for value in values if drawable(value)]
-    return (min(good), max(good)) if good else None
-
-
-def thin(
-    xs: Sequence[float], ys: Sequence[float], low: float, high: float, columns: int
-) -> tuple[list[float], list[float]]:
-    """At most a minimum and a maximum for each of `columns` between `low` and `high`.
-
-    `xs` must ascend. What cannot be drawn becomes NaN, which breaks the line.
-    """
-    start, end = bisect_left(xs, low), len(xs)
-    while end > start and xs[end - 1] > high:
-        end -= 1
-    if end - start <= columns:
-        return list(xs[start:end]), [y if drawable(y) else NAN for y in ys[start:end]]
-    width = (high - low) / columns or 1.0
-    found_x: list[float] = []
-    found_y: list[float] = []
-    index = start
-    for column in range(columns):
-        stop = end if column == columns - 1 else bisect_left(xs, low + (column + 1) * width, index)
-        extent = _extent(ys[index:stop])
-        centre = low + (column + 0.5) * width
-        if extent:
-            bottom, top = extent
-            # The nearer end first, so that the line does not cross the column twice.
-            rising = not found_y or abs(bottom - found_y[-1]) <= abs(top - found_y[-1])
-            found_x += [centre, centre]
-            found_y += [bottom, top] if rising else [top, bottom]
-        elif stop > index:
-            found_x.append(centre)
-            found_y.append(NAN)
-        index = stop
-    return found_x, found_y

@@ -56,7 +56,7 @@ async def test_x_goes_from_steps_to_time_to_kl(home: Path, two: Two) -> None:
         await viewer.press("x")
         await viewer.sees("score · over KL")
         picture = viewer.app.screen.query_one("#panel-0", Overlay).picture
-        kls = viewer.compare._lanes[two[1].run.id].book.get("kl").smooth
+        kls = viewer.compare._lanes[two[1].run.id].book.get("kl").smooth.values
         assert list(picture.traces[1].xs) == kls
         await viewer.press("x")
         await viewer.sees("score · over step")
@@ -138,8 +138,8 @@ async def test_frontier_is_score_and_gold_over_the_root_of_kl(home: Path, two: T
         await viewer.sees("score ━ · gold abcd · over √KL")
         score, gold = viewer.app.screen.query_one("#frontier", Overlay).picture.traces
         book = viewer.compare._lanes[soft.run.id].book
-        assert list(score.xs) == [math.sqrt(kl) for kl in book.get("kl").smooth]
-        assert list(gold.ys) == book.get("gold").smooth
+        assert list(score.xs) == [math.sqrt(kl) for kl in book.get("kl").smooth.values]
+        assert list(gold.ys) == book.get("gold").smooth.values
         assert (score.points, gold.points) == (False, True)
 
 
