@@ -168,6 +168,11 @@ class WorkbenchApp(App[None]):
         shown = super().get_key_display(binding)
         return shown if has_utf8() or shown.isascii() else binding.key
 
+    def watch_app_focus(self, focus: bool) -> None:
+        """Let a screen that opened while the terminal was not in use take its focus afterwards."""
+        if focus:
+            self.screen._update_auto_focus()
+
     def on_resize(self, event: events.Resize) -> None:
         self._guard(*event.size)
 

@@ -20,6 +20,15 @@ NOWHERE = "workbench.invalid"
 # The page of textual-serve asks Google for a font that the library also brings along.
 _ELSEWHERE = re.compile(r"<link[^>]*https?://(?!workbench\.invalid)[^>]*>")
 
+# Without it the page, once it is there, would hear keys only after a click. An icon that is empty
+# is one request less.
+_LISTEN = """<link rel="icon" href="data:,"><script>
+new MutationObserver((_, watch) => {
+  const keys = document.querySelector(".xterm-helper-textarea");
+  if (keys && document.body.classList.contains("-first-byte")) { keys.focus(); watch.disconnect(); }
+}).observe(document.documentElement, {subtree: true, childList: true, attributes: true});
+</script></head>"""
+
 
 def open_port(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 takes a free one. OSError if that cannot be."""
@@ -86,6 +95,6 @@ class WebServer(Server):
         """The page, which asks nothing of any other place."""
         response = await super().handle_index(request)
         assert isinstance(response, web.Response)
-        page = _ELSEWHERE.sub("", response.text or "")
+        page = _ELSEWHERE.sub("", response.text or "").replace("</head>", _LISTEN)
         response.text = page.replace(f"//{NOWHERE}", f"//{html.escape(request.host)}")
         return response

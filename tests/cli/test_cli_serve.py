@@ -109,6 +109,8 @@ def test_the_page_asks_nothing_of_other_places(server: tuple[subprocess.Popen[st
     assert code == 200
     named = {word.split("/")[2] for word in page.split('"') if "://" in word}
     assert named == {url.removeprefix("http://"), "www.w3.org"}  # the latter names a format
+    assert 'rel="icon" href="data:,"' in page
+    assert page.index(".xterm-helper-textarea") < page.index("</head>")
     through_a_tunnel = status(url, Host="localhost:9000")[1]
     assert 'data-session-websocket-url="ws://localhost:9000/ws"' in through_a_tunnel
 

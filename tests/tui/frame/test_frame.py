@@ -376,3 +376,19 @@ def contrast(one: Color, other: Color) -> float:
 
     high, low = sorted((luminance(one), luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)
+
+
+async def test_a_screen_opened_out_of_use_has_its_focus_once_the_terminal_is_in_use(
+    fake: FakeRun, tmp_path: Path
+) -> None:
+    """A browser's page and a pane of tmux tell that they are not in use before the first key."""
+    app = WorkbenchApp(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.app_focus = False
+        await app.push_screen(HomeScreen(tmp_path))
+        await shows(pilot, "demo")
+        assert app.focused is None
+        app.app_focus = True
+        await pilot.press("enter")
+        await shows(pilot, "KL to ref")
+        assert isinstance(app.screen, MonitorScreen)
