@@ -15,6 +15,7 @@ from rlhf_engine.runs.reader import (
     CommandRow,
     EventRow,
     KnobRow,
+    MeasuredRow,
     Progress,
     SampleRow,
     Session,
@@ -48,6 +49,7 @@ class Snapshot:
     progress: Progress | None = None
     phase_start: Progress | None = None
     steps: tuple[StepRow, ...] = ()
+    measured: tuple[MeasuredRow, ...] = ()
     samples: tuple[SampleRow, ...] = ()
     changes: tuple[KnobRow, ...] = ()
     commands: tuple[CommandRow, ...] = ()
@@ -158,6 +160,7 @@ class RunFeed:
             progress=progress,
             phase_start=_phase_start(before.phase_start, progress),
             steps=before.steps + tuple(reader.steps(_newest(before.steps[-1:]))),
+            measured=before.measured + tuple(reader.measured(_newest(before.measured[-1:]))),
             samples=(*samples, *before.samples)[:SAMPLES_KEPT],
             changes=before.changes + tuple(reader.knobs(_newest(before.changes[-1:]))),
             commands=tuple(reader.commands()),
@@ -176,5 +179,5 @@ def _phase_start(start: Progress | None, now: Progress | None) -> Progress | Non
     return start if same and now.done >= start.done else now
 
 
-def _newest(rows: tuple[StepRow | SampleRow | KnobRow | EventRow, ...]) -> int:
+def _newest(rows: tuple[StepRow | MeasuredRow | SampleRow | KnobRow | EventRow, ...]) -> int:
     return rows[0].seq if rows else 0

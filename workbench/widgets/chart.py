@@ -251,7 +251,7 @@ def _looks_alike(old: Picture, new: Picture, dot: float) -> bool:
         and len(old.lines) == len(new.lines)
         and len(old.below) == len(new.below)
         and all(
-            a is b or (a.xs is b.xs and a.ys is b.ys and a.hue is b.hue)
+            a == b if a.dots else a is b or (a.xs is b.xs and a.ys is b.ys and a.hue is b.hue)
             for a, b in zip(old.lines, new.lines, strict=True)
         )
     )

@@ -72,7 +72,7 @@ class Charts(Vertical):
                 self._chart(index).show(
                     picture(plan, snapshot, self.book, self.view),
                     title(plan, snapshot, self.view, wide),
-                    legend(plan, self.book, row),
+                    legend(plan, snapshot, self.book, row),
                 )
 
     def _chart(self, index: int) -> Chart:

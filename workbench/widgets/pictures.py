@@ -3,10 +3,11 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from textual.content import Content
 
-from rlhf_engine.runs.reader import Session, StepRow
+from rlhf_engine.runs.reader import MeasuredRow, Session, StepRow
 from workbench.feed import Snapshot
 from workbench.format import exact, short
 from workbench.widgets.chart import Hue, Line, Marker, Picture
@@ -139,7 +140,7 @@ def visible(rows: Sequence[StepRow], view: View) -> Sequence[StepRow]:
     return rows[-view.window :] if view.window else rows
 
 
-def place(row: StepRow, view: View, start: float) -> float:
+def place(row: StepRow | MeasuredRow, view: View, start: float) -> float:
     """Where a step stands on the x axis."""
     return row.time - start if view.time else row.step
 
@@ -153,7 +154,11 @@ def picture(plan: ChartPlan, snapshot: Snapshot, book: SeriesBook, view: View) -
     low, high = place(rows[0], view, start), place(rows[-1], view, start)
     lines: list[Line] = []
     for curve in plan.curves:
-        lines += _lines(curve, book.get(curve.metric), view, start)
+        series = book.get(curve.metric)
+        if curve.dots:
+            lines.append(_dots(curve, series, snapshot, view, start))
+        else:
+            lines += _lines(curve, series, view, start)
     log = is_log(plan, view)
     main = book.get(plan.main.metric)
     return Picture(
@@ -191,13 +196,26 @@ def _xs(series: Series, view: View, start: float) -> Sequence[float]:
 
 def _lines(curve: Curve, series: Series, view: View, start: float) -> list[Line]:
     xs = _xs(series, view, start)
-    if curve.dots:
-        return [Line(xs, series.raw, curve.hue, dots=True)]
     if not view.smoothing:
         return [Line(xs, series.raw, curve.hue, ends=series.ends)]
     raw = [Line(xs, series.raw, curve.raw, ends=series.ends)] if curve.raw else []
     smooth = series.smooth
     return [*raw, Line(xs, smooth.values, curve.hue, ends=smooth.ends)]
+
+
+def _dots(curve: Curve, series: Series, snapshot: Snapshot, view: View, start: float) -> Line:
+    """What the run measured by itself, and between its steps for a person."""
+    xs, ys = _xs(series, view, start), series.raw
+    if asked := _asked(curve, snapshot):
+        own = [*zip(xs, ys, strict=True)]
+        theirs = [(place(row, view, start), row.metrics[curve.metric]) for row in asked]
+        points = sorted([*own, *theirs], key=itemgetter(0))
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+    return Line(xs, ys, curve.hue, dots=True)
+
+
+def _asked(curve: Curve, snapshot: Snapshot) -> list[MeasuredRow]:
+    return [row for row in snapshot.measured if curve.dots and curve.metric in row.metrics]
 
 
 def _below_zero(series: Series, view: View, start: float) -> list[float]:
@@ -256,15 +274,29 @@ def title(plan: ChartPlan, snapshot: Snapshot, view: View, wide: bool) -> Conten
     return Content(" " + " · ".join(words) + " ")
 
 
-def legend(plan: ChartPlan, book: SeriesBook, at: StepRow | None) -> Content:
+def legend(plan: ChartPlan, snapshot: Snapshot, book: SeriesBook, at: StepRow | None) -> Content:
     """The newest value of every curve in its colour, or the one under the crosshair; how often
     KL-like values were negative."""
     parts: list[str | tuple[str, str]] = [" "]
     for curve in reversed(plan.curves):
-        if raw := book.get(curve.metric).raw:
-            value = at.metrics.get(curve.metric) if at else raw[-1]
+        found, value = _value(curve, snapshot, book, at)
+        if found:
             sign = "•" if curve.dots else "━"
             parts.append((f"{sign} {curve.label} {short(value)}  ", NAMES[curve.hue]))
     if plan.log and (below := len(book.get(plan.main.metric).below_zero)):
         parts.append(f"▾ {below} step{'' if below == 1 else 's'} below 0  ")
     return Content.assemble(*parts) if len(parts) > 1 else Content("")
+
+
+def _value(
+    curve: Curve, snapshot: Snapshot, book: SeriesBook, at: StepRow | None
+) -> tuple[bool, float | None]:
+    """Whether a curve has values, and its newest one, or that of a step."""
+    series, asked = book.get(curve.metric), _asked(curve, snapshot)
+    if at:
+        here = [row.metrics[curve.metric] for row in asked if row.step == at.step]
+        value = at.metrics.get(curve.metric, here[-1] if here else None)
+        return bool(series.raw or asked), value
+    if asked and not (series.raw and series.steps[-1] > asked[-1].step):
+        return True, asked[-1].metrics[curve.metric]
+    return bool(series.raw), series.raw[-1] if series.raw else None

@@ -65,12 +65,17 @@ def columns(figures: list[tuple[str, str]], width: int, height: int) -> list[str
 
 
 def happened(step: int, snapshot: Snapshot) -> list[str]:
-    """Changes of knobs at a step, its checkpoint, and events but for answers to commands."""
+    """Changes of knobs at a step, what people had measured, its checkpoint, and other events."""
     found = [
         f"{row.name} {exact(row.old, 4) if row.old is not None else '–'} → {exact(row.new, 4)} "
         f"({row.source})"
         for row in snapshot.changes
         if row.step == step and row.source not in ("config", "controller")
+    ]
+    found += [
+        "measured: " + ", ".join(f"{name} {short(value)}" for name, value in row.metrics.items())
+        for row in snapshot.measured
+        if row.step == step
     ]
     found += ["▲ checkpoint" for row in snapshot.checkpoints if row.step == step]
     return found + [

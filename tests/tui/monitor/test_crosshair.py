@@ -76,6 +76,25 @@ async def test_it_reads_every_figure_and_knob_and_what_happened_there(home: Path
             assert "KL 1.23" in str(legend)
 
 
+async def test_what_a_person_had_measured_is_a_dot_of_the_chart(home: Path) -> None:
+    fake = fake_run(home)
+    fake.steps(60)
+    with alive(fake.run):
+        async with viewing(home, fake.run) as viewer:
+            await opened(viewer, fake)
+            assert "held out" not in viewer.text
+            fake.store.measured(60, {"eval_score": 0.4321}, "asked")
+            await viewer.sees("held out 0.43")
+            await viewer.press("end")
+            await viewer.sees("measured: eval_score 0.43")
+            (dots,) = (
+                line
+                for line in viewer.monitor.query_one("#chart-1", Chart).picture.lines
+                if line.dots
+            )
+            assert (list(dots.xs), list(dots.ys)) == ([60], [0.4321])
+
+
 async def test_it_stays_on_its_step_while_steps_arrive_and_in_the_window(home: Path) -> None:
     fake = fake_run(home)
     fake.steps(200)
