@@ -12,10 +12,10 @@ demo: $(STAMP)
 	$(BIN)/workbench demo
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 test-gpu: $(STAMP)
 	$(BIN)/pytest -rs tests/gpu
@@ -29,7 +29,7 @@ test-gpu: $(STAMP)
 	touch $@
 
 test-oldest: .oldest/.installed
-	OMP_NUM_THREADS=1 .oldest/bin/python -m pytest -n 2 -m "not slow" \
+	OMP_NUM_THREADS=1 .oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" \
 		tests/rl tests/job tests/data tests/runs tests/model tests/stages tests/engine
 
 check: $(STAMP)
