@@ -25,7 +25,8 @@ from rlhf_engine.runs.reader import (
 from rlhf_engine.runs.state import RunState, state_from, state_without_store
 
 POLL_SECONDS = 0.25
-SAMPLES_KEPT = 200
+# As many as the table of the newest ones shows.
+SAMPLES_KEPT = 50
 
 
 def redraw_seconds() -> float:

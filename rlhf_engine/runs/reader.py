@@ -207,7 +207,7 @@ class StoreReader:
             if wanted is not None:
                 sql += f" AND {column} = ?"
                 values.append(wanted)
-        rows = self._db.execute(f"{sql} ORDER BY seq DESC LIMIT ?", (*values, limit))
+        rows = self._db.execute(f"{sql} ORDER BY seq DESC LIMIT ?", (*values, limit)).fetchall()
         return [_sample(row) for row in rows]
 
     def sample(self, seq: int) -> SampleRow | None:

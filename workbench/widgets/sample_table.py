@@ -10,11 +10,13 @@ from textual.widgets import DataTable
 
 from rlhf_engine.runs.reader import SampleRow
 from workbench.commands.text import clip
+from workbench.feed import redraw_seconds
 from workbench.format import short
 from workbench.keys import LIST_KEYS, bindings
 
-SHOWN, MIN_SHOWN = 50, 8
-# A table is only filled as a whole, which costs as much as all else that a redraw does.
+MIN_SHOWN = 8
+# A table is only filled as a whole, which costs as much as all else that a redraw does: so not as
+# often, and not at the same time, since a key that is pressed meanwhile has to wait.
 REFILL_SECONDS = 1.0
 
 
@@ -30,7 +32,8 @@ class SampleTable(DataTable[Text]):
     def __init__(self, id: str) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=False)
         self.border_title = "samples · newest first"
-        self._shown: tuple[object, ...] = ()
+        self._look: tuple[int, bool] = (0, False)
+        self._shown = (0, 0)
         self._rows: dict[str, SampleRow] = {}
         self._newest: Sequence[SampleRow] = ()
         self._filled = 0.0
@@ -39,23 +42,29 @@ class SampleTable(DataTable[Text]):
     def show(self, samples: Sequence[SampleRow]) -> None:
         """Show these samples, new ones at most once a second; the cursor stays on its sample."""
         self._newest = samples
-        width = self.size.width
-        key = (width, self.has_focus, samples[0].seq if samples else 0, len(samples))
-        if key == self._shown or width < 20 or self._due:
-            return
-        wait = self._filled + REFILL_SECONDS - time.monotonic()
-        if wait > 0 and (width, self.has_focus) == self._shown[:2]:
+        look = (self.size.width, self.has_focus)
+        if look != self._look:
+            self._fill()
+        elif self._key != self._shown and not self._due:
             self._due = True
-            self.set_timer(wait, self._fill_due)
-            return
-        self._shown, self._filled = key, time.monotonic()
-        self._fill(samples, width)
+            wait = self._filled + REFILL_SECONDS - time.monotonic()
+            self.set_timer(max(wait, redraw_seconds() / 2), self._fill_due)
+
+    @property
+    def _key(self) -> tuple[int, int]:
+        """What tells whether there are other samples than before."""
+        return self._newest[0].seq if self._newest else 0, len(self._newest)
 
     def _fill_due(self) -> None:
         self._due = False
-        self.show(self._newest)
+        self._fill()
 
-    def _fill(self, samples: Sequence[SampleRow], width: int) -> None:
+    def _fill(self) -> None:
+        samples, width = self._newest, self.size.width
+        if width < 20:
+            return
+        self._look, self._shown = (width, self.has_focus), self._key
+        self._filled = time.monotonic()
         chosen = self.chosen
         at_top = self.cursor_row == 0
         self.clear(columns=True)
@@ -64,7 +73,7 @@ class SampleTable(DataTable[Text]):
             self.add_column(Text(label), width=cells)
         self.add_column(Text("response"), width=text - text * 2 // 5)
         # Nobody scrolls a table that is not focused: then what is in sight is enough.
-        shown = SHOWN if self.has_focus else max(MIN_SHOWN, self.size.height)
+        shown = len(samples) if self.has_focus else max(MIN_SHOWN, self.size.height)
         self._rows = {str(row.seq): row for row in samples[:shown]}
         for name, row in self._rows.items():
             self.add_row(*_cells(row, text), key=name)

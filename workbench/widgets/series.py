@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
 from operator import truediv
 
 from rlhf_engine.runs.reader import StepRow
 from workbench.widgets.thinning import NAN, Ends, all_drawable, drawable
+
+# Steps after which the bias correction is less than a rounding error, at decays up to .98.
+SETTLED = 2000
 
 
 @dataclass
@@ -30,9 +33,10 @@ class Smoothed:
             totals = accumulate(
                 new, lambda so_far, value: decay * so_far + rest * value, initial=total
             )
-            weights = accumulate(new, lambda so_far, _: decay * so_far + rest, initial=weight)
+            growing = range(min(len(new), SETTLED))
+            weights = accumulate(growing, lambda so_far, _: decay * so_far + rest, initial=weight)
             sums, shares = list(totals), list(weights)
-            self.values += map(truediv, sums[1:], shares[1:])
+            self.values += map(truediv, sums[1:], chain(shares[1:], repeat(shares[-1])))
             self._sum, self._weight = sums[-1], shares[-1]
             self.ends.extend(self.values)
             return
