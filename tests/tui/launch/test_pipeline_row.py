@@ -14,6 +14,8 @@ from rlhf_engine.runs.writer import StoreWriter
 from tests.tui.fake_run import alive, folder
 from tests.tui.launch.shown import until
 from tests.tui.screen_text import screen_text
+from workbench.app import WorkbenchApp
+from workbench.screens.monitor import MonitorScreen
 from workbench.widgets.pipeline_row import PipelineRow, row_text, stage_states
 
 
@@ -85,6 +87,22 @@ async def test_keys_choose_and_open_another_run(home: Path, started: list[RunDir
         await pilot.click(PipelineRow, offset=(25, 0))
         await pilot.pause()
         assert app.opened == [second, second]
+
+
+async def test_the_monitor_goes_from_one_run_of_a_pipeline_to_the_next(
+    home: Path, started: list[RunDir]
+) -> None:
+    first, second = pipeline(home, started)
+    at_step(first, 4, 10)
+    app = WorkbenchApp(home, open_run=first.id)
+    with alive(first):
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: "[first running 40 %] → second starting" in screen_text(app))
+            app.screen.query_one(PipelineRow).focus()
+            await pilot.press("right", "enter")
+            await until(pilot, lambda: "first running 40 % → [second starting]" in screen_text(app))
+            assert isinstance(app.screen, MonitorScreen)
+            assert app.screen.run == second
 
 
 async def test_a_run_that_was_alone_takes_no_room(home: Path) -> None:
