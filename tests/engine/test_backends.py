@@ -15,7 +15,7 @@ SMALL = (
 )
 
 
-@pytest.mark.parametrize("backend", ["continuous", "static"])
+@pytest.mark.parametrize("backend", [pytest.param("continuous", marks=pytest.mark.slow), "static"])
 def test_a_killed_run_repeats_itself(lab: Lab, backend: str) -> None:
     options = (*SMALL, f"ppo.sampling.backend={backend}")
     calm = lab.start("smoke", *options)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from rlhf_engine.commands import Desk
 from rlhf_engine.job.presets import load_preset
 from rlhf_engine.runs import inbox
@@ -51,6 +53,7 @@ def moves(run: RunDir, source: str = "guard") -> list[KnobRow]:
         return [row for row in reader.knobs() if row.source == source]
 
 
+@pytest.mark.slow
 def test_a_guard_turns_its_knob_once_also_under_kills_in_a_fork_and_in_a_replay(lab: Lab) -> None:
     shape = (*SMALL, *ADAPTIVE, f"guards=[{RAISE}]", "ppo.steps=12")
     calm = lab.start("smoke", *shape, name="calm")

@@ -89,7 +89,13 @@ def test_planned_changes_come_at_their_steps_also_after_a_kill(lab: Lab) -> None
     ]
 
 
-@pytest.mark.parametrize("stop", [False, True], ids=["done", "stopped"])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(False, id="done"),
+        pytest.param(True, id="stopped", marks=pytest.mark.slow),
+    ],
+)
 def test_a_fork_goes_on_as_its_parent_did_and_needs_it_no_more(lab: Lab, stop: bool) -> None:
     overrides = (
         "ppo.kl.controller=adaptive",

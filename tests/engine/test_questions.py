@@ -119,6 +119,7 @@ def test_what_is_no_prompt_is_refused_with_the_reason(lab: Lab, prompt: object, 
     assert "data.eval_rows" in rows[measured].note, "smoke holds nothing out"
 
 
+@pytest.mark.slow
 def test_a_kill_neither_loses_nor_repeats_a_question(lab: Lab) -> None:
     run = created(lab, "ppo.steps=30", "data.eval_rows=4", "checkpoints.every=5")
     sent = []
@@ -142,6 +143,7 @@ def test_a_kill_neither_loses_nor_repeats_a_question(lab: Lab) -> None:
     assert [row.command_id for row in measured] == [n for n in sent[1::2] if n in applied]
 
 
+@pytest.mark.slow
 def test_two_processes_answer_and_measure_as_one(lab: Lab) -> None:
     settings = ("model.dtype=fp32", "ppo.steps=3", "data.eval_rows=4")
     alone, together = (created(lab, *settings, name=name) for name in ("alone", "together"))

@@ -98,6 +98,7 @@ def test_commands_and_knobs_reach_all_processes_at_the_same_step(lab: Lab) -> No
     same(lab, alone, run)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_goes_on_in_one(lab: Lab) -> None:
     settings = (*FP32, "ppo.steps=8", "checkpoints.every=2")
     (run,) = create(lab.home, load_preset("smoke", list(settings)), "moved")
