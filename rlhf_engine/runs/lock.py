@@ -85,7 +85,11 @@ class Lock:
         threading.Thread(target=touch, name="heartbeat", daemon=True).start()
 
     def release(self) -> None:
-        os.close(self._descriptor)
+        """Give the lock up; a second time does nothing."""
+        # The number soon names another file, which no second call and no heartbeat may touch.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:
