@@ -75,7 +75,7 @@ def value_loss(
     values, old_values, returns = (
         torch.where(mask.bool(), x, torch.zeros_like(x)) for x in (values, old_values, returns)
     )
-    bounded = old_values + (values - old_values).clamp(-clip, clip)
+    bounded = values.clamp(old_values - clip, old_values + clip)
     plain_error, bounded_error = (values - returns) ** 2, (bounded - returns) ** 2
     loss = 0.5 * masked_sum(torch.maximum(plain_error, bounded_error), mask) / count
     clipped = masked_sum((bounded_error > plain_error).to(values.dtype), mask).detach()

@@ -33,6 +33,15 @@ def test_the_value_loss_matches_the_peers() -> None:
     close(gradient(known["vf_coef"] * found.loss, arguments[0]), known["grad_vpred"])
 
 
+@given(st.integers(0, 2**31))
+def test_values_that_moved_less_than_the_bound_are_never_counted_as_clipped(seed: int) -> None:
+    """In float32 old + (new - old) is not new where the two stand on either side of 0."""
+    random = torch.Generator().manual_seed(seed)
+    old, new = 0.19 * torch.rand(2, 4, 6, generator=random) - 0.095
+    found = value_loss(new, old, torch.ones_like(old), torch.ones_like(old), 0.2)
+    assert float(found.clipped) == 0
+
+
 @pytest.mark.parametrize("case", range(8))
 def test_the_policy_loss_matches_the_hand_cases(case: int) -> None:
     row = golden("03_ppo_losses")["hand_dlogp_adv_pgloss_clipfrac_vfloss"][case]

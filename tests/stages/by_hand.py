@@ -260,7 +260,7 @@ class Learner:
         value_clipped = False
         if self.ppo.advantage == "gae":
             old = batch.values[row][place]
-            near = old + (value - old).clamp(-ppo.value_clip, ppo.value_clip)
+            near = value.clamp(old - ppo.value_clip, old + ppo.value_clip)
             far, close = (value - target) ** 2, (near - target) ** 2
             value_clipped = bool(close > far)
             value_loss = 0.5 * torch.maximum(far, close)
