@@ -1,5 +1,6 @@
 """Advantages: of tokens by a value function, of whole responses by their group."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,22 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
         following = values[:, t]
         advantages[:, t] = running
     return Advantages(advantages, advantages + values)
+
+
+def pooled(scores: Tensor, group_size: int, responses: Sequence[Sequence[int]]) -> Tensor:
+    """Scores with their mean wherever a group has the same response several times. (B,) -> (B,).
+
+    Two copies measured in different micro-batches differ by rounding, which a group estimator that
+    divides by the deviation would turn into an advantage of one over the other.
+    """
+    copies: dict[tuple[int, ...], list[int]] = {}
+    for row, response in enumerate(responses):
+        copies.setdefault((row // group_size, *response), []).append(row)
+    exact = scores.double().clone()
+    for rows in copies.values():
+        if len(rows) > 1:
+            exact[rows] = exact[rows].mean()
+    return exact.to(scores.dtype)
 
 
 def rloo(scores: Tensor, group_size: int) -> Tensor:

@@ -80,7 +80,8 @@ class PpoStage:
             self._place.ranks,
         )
         figures = self._measure(answers, blocks, knobs)
-        targets = aim(figures, scores, knobs["kl_coef"], self._ppo)
+        responses = [answer.response.tokens for answer in answers]
+        targets = aim(figures, responses, scores, knobs["kl_coef"], self._ppo)
         metrics = self._metrics(answers, raw, scores, figures, targets, knobs)
         samples = self._samples(answers, raw, scores, figures, targets, knobs)
 

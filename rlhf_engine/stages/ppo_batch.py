@@ -10,7 +10,7 @@ from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.spec import Ppo
 from rlhf_engine.model.roles import Roles
 from rlhf_engine.ranks import Ranks
-from rlhf_engine.rl.advantages import dr_grpo, gae, grpo, rloo
+from rlhf_engine.rl.advantages import dr_grpo, gae, grpo, pooled, rloo
 from rlhf_engine.rl.kl import k1, k3, per_token_kl, sequence_kl
 from rlhf_engine.rl.masked import whiten
 from rlhf_engine.rl.rewards import penalised_rewards
@@ -149,11 +149,18 @@ def measure(
     return Figures(mask, logp, ref_logp, values, entropy, sampled)
 
 
-def aim(figures: Figures, scores: Tensor, kl_coef: float, spec: Ppo) -> Targets:
-    """Advantages and returns of a batch. scores (B,)."""
+def aim(
+    figures: Figures,
+    responses: Sequence[Sequence[int]],
+    scores: Tensor,
+    kl_coef: float,
+    spec: Ppo,
+) -> Targets:
+    """Advantages and returns of a batch: B responses, as tokens, and their scores (B,)."""
     penalty = per_token_kl(spec.kl.estimator, figures.logp, figures.ref_logp)
     if spec.advantage != "gae":
         net = scores - kl_coef * sequence_kl(penalty, figures.mask)
+        net = pooled(net, spec.group_size, responses)
         whole = GROUPED[spec.advantage](net, spec.group_size)
         advantages = whole[:, None] * figures.mask
         return Targets(advantages, torch.zeros_like(advantages))

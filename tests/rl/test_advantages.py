@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf_engine.rl.advantages import dr_grpo, explained_variance, gae, grpo, rloo
+from rlhf_engine.rl.advantages import dr_grpo, explained_variance, gae, grpo, pooled, rloo
 from tests.rl.golden import close, golden
 
 ESTIMATORS = {"rloo": rloo, "grpo": grpo, "dr_grpo": dr_grpo}
@@ -117,3 +117,22 @@ def test_explained_variance_is_0_where_returns_do_not_vary(tokens: int) -> None:
     values, returns = torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(1, 3)
     mask = torch.arange(3)[None] < tokens
     assert float(explained_variance(values, returns, mask)) == 0.0
+
+
+def test_copies_of_a_response_share_their_mean_within_their_group_alone() -> None:
+    scores = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0], dtype=torch.float64)
+    given = scores.clone()
+    responses = [[7], [7, 7], [7], [7], [], []]
+    assert pooled(scores, 3, responses).tolist() == [2.5, 2.0, 2.5, 8.0, 24.0, 24.0]
+    assert torch.equal(scores, given)
+
+
+@given(st.integers(2, 9), st.floats(-1e3, 1e3, width=32), st.integers(0, 2**31))
+def test_copies_that_differ_by_rounding_have_no_advantage(
+    size: int, score: float, seed: int
+) -> None:
+    noise = 1 + 1e-6 * torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    level = pooled(score * noise, size, [[3]] * size)
+    for estimator in ESTIMATORS.values():
+        assert estimator(level, size).abs().max() < 1e-3
+    assert not grpo(level, size).any()

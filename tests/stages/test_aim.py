@@ -71,7 +71,8 @@ def test_every_estimator_equals_plain_loops(
     """Empty rows, one-token rows, equal scores, and NaN or infinity on the padding."""
     ppo = ppo_of(form, estimator)
     figures, (logp, ref, values) = batch(lengths, seed, garbage)
-    found = aim(figures, torch.tensor(scores, dtype=torch.float64), kl_coef, ppo)
+    responses = [[row] for row in range(4)]
+    found = aim(figures, responses, torch.tensor(scores, dtype=torch.float64), kl_coef, ppo)
     advantages, returns = aim_by_hand(logp, ref, values, scores, kl_coef, ppo)
     check(found.advantages, figures.mask, advantages)
     check(found.returns, figures.mask, returns)
@@ -88,8 +89,23 @@ def test_equal_rewards_without_drift_teach_nothing_in_float32(
     flat = torch.full((4, WIDTH), -1.25)
     values = torch.full((4, WIDTH), 0.0 if per_row else score)
     figures = Figures(mask, flat, flat, values, flat, flat)
-    found: Targets = aim(figures, torch.full((4,), score), 0.1, ppo)
+    responses = [[row] for row in range(4)]
+    found: Targets = aim(figures, responses, torch.full((4,), score), 0.1, ppo)
     if form.get("whiten_rewards") and not per_row:
         assert found.advantages.isfinite().all()
         return
     assert found.advantages.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("advantage", ["rloo", "grpo", "dr_grpo"])
+def test_copies_of_a_response_are_worth_the_same_whatever_rounding_says(advantage: str) -> None:
+    """One prompt answered twice alike, another answered twice in two ways."""
+    ppo = ppo_of({"advantage": advantage}, "k1")
+    mask = torch.ones(4, WIDTH, dtype=torch.bool)
+    ref = torch.full((4, WIDTH), -1.25)
+    logp = ref + torch.tensor([0.3, 0.3 + 1e-6, 0.3, 0.3 + 1e-6])[:, None]
+    figures = Figures(mask, logp, ref, torch.zeros_like(ref), logp, logp)
+    scores = torch.tensor([0.7, 0.7000001, 0.7, 0.7000001])
+    found = aim(figures, [[5, 6], [5, 6], [5, 6], [5, 7]], scores, 0.1, ppo).advantages
+    assert not found[:2].any()
+    assert found[2:].abs().min() > 0
