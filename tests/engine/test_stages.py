@@ -138,6 +138,7 @@ def pipeline(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.cold
 def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
     lab: Lab, pipeline: Path
 ) -> None:
@@ -202,7 +203,8 @@ def harry(lab: Lab, run: RunDir, chance: random.Random) -> None:
     for _ in range(2):
         lab.until(lambda: run_state(run).ended or run_state(run).word == "running", "work")
         inbox.send(run.inbox, "set", {"knob": knob, "value": most * chance.uniform(0.5, 1.0)})
-        time.sleep(chance.uniform(3.0, 9.0))
+        end = time.monotonic() + chance.uniform(3.0, 9.0)
+        lab.until(lambda end=end: run_state(run).ended or time.monotonic() > end, "the moment")
         if run_state(run).ended:
             break
         lab.kill(run)
