@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,6 +19,7 @@ from rlhf_engine.runs.launch import launch
 from rlhf_engine.runs.lock import is_held, owner
 from rlhf_engine.runs.reader import StepRow, StoreReader
 from rlhf_engine.runs.state import RunState, run_state
+from tests.engine.warm import Nursery
 
 PATIENCE = 300.0
 
@@ -82,10 +85,23 @@ class Lab:
         return (run.output / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+def lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Lab]:
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    if not request.node.get_closest_marker("cold"):
+        forked = request.getfixturevalue("nursery").popen
+        starting = SimpleNamespace(Popen=forked, DEVNULL=subprocess.DEVNULL)
+        monkeypatch.setattr("rlhf_engine.runs.launch.subprocess", starting)
     home = tmp_path / "home"
     home.mkdir()
     yield Lab(home)

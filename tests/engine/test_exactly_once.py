@@ -67,11 +67,13 @@ def history(run: RunDir) -> list[tuple[int, str, float | None, float]]:
         return [(row.step, row.name, row.old, row.new) for row in reader.knobs()]
 
 
+@pytest.mark.cold
 def test_three_kills(lab: Lab) -> None:
     adaptive = ("ppo.kl.controller=adaptive", "ppo.kl.horizon=200")
     kill_and_resume(lab, 3, 0, "ppo.advantage=rloo", *adaptive)
 
 
+@pytest.mark.cold
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("advantage", ["gae", "rloo"])

@@ -72,6 +72,7 @@ def assert_redone(lab: Lab, run: RunDir, calm: RunDir) -> None:
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
+@pytest.mark.cold
 def test_a_run_goes_on_with_the_micro_batch_that_fits(lab: Lab, tmp_path: Path) -> None:
     preset = sft_preset(tmp_path)
     calm = lab.start(preset, name="calm")

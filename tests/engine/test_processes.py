@@ -23,6 +23,7 @@ def events(run: RunDir) -> str:
         return "\n".join(event.text for event in reader.events())
 
 
+@pytest.mark.cold
 def test_a_second_run_waits_for_the_device_and_names_who_has_it(lab: Lab) -> None:
     first = lab.start("smoke", "ppo.steps=400")
     lab.at_step(first, 1)
@@ -46,6 +47,7 @@ def test_children_of_a_failed_run_are_cancelled_with_the_reason(lab: Lab, tmp_pa
     assert "Traceback" not in states[1].detail
 
 
+@pytest.mark.cold
 def test_a_run_lives_from_the_moment_of_its_launch(lab: Lab) -> None:
     run = lab.start("smoke", "ppo.steps=2")
     # Its engine may have come no further than its first instruction, for as long as it likes.
