@@ -8,11 +8,11 @@ import torch
 
 from rlhf_engine.job.sections import Lora
 from rlhf_engine.model.roles import Roles
-from tests.engine.conftest import lab
+from tests.engine.conftest import lab, nursery
 from tests.model.test_roles import stir
 from tests.tiny import tiny_base
 
-__all__ = ["lab"]
+__all__ = ["lab", "nursery"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,6 +21,8 @@ def peak(lab: Lab, run: RunDir) -> float:
     return max(max(step.memory.values()) for step in lab.steps(run))
 
 
+# torch reads the variable when it is imported.
+@pytest.mark.cold
 def test_a_run_goes_on_with_the_micro_batch_that_fits(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
