@@ -53,11 +53,9 @@ class _ChunkedLogProbs(torch.autograd.Function):
         logp, entropy = (hidden.new_empty(len(hidden), dtype=precise) for _ in range(2))
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
-            logits = _logits(hidden[part], weight, bias, temperature)
-            total = logits.logsumexp(-1)
-            logp[part] = logits.gather(-1, targets[part, None])[:, 0] - total
-            mean = torch.linalg.vecdot((logits - total[:, None]).exp_(), logits)
-            entropy[part] = total - mean
+            logs = _logits(hidden[part], weight, bias, temperature).log_softmax(-1)
+            logp[part] = logs.gather(-1, targets[part, None])[:, 0]
+            entropy[part] = -torch.linalg.vecdot(logs.exp(), logs)
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.temperature, ctx.chunk = temperature, chunk
         ctx.mark_non_differentiable(entropy)

@@ -102,6 +102,7 @@ def main() -> None:
                 "steps": chosen.steps,
                 "rounds": chosen.rounds,
                 "amx": torch.cpu._is_amx_tile_supported(),
+                "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
             }
             print(json.dumps({"dtype": dtype, **cpu, **table}), flush=True)
 

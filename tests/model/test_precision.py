@@ -1,4 +1,4 @@
-"""bf16 weights with fp32 products: what a CPU without AMX computes."""
+"""bf16 weights with fp32 products: what a CPU computes that cannot multiply bf16 numbers."""
 
 import gc
 from pathlib import Path
@@ -11,6 +11,7 @@ from rlhf_engine.job.sections import Lora, Model
 from rlhf_engine.model import base as base_module
 from rlhf_engine.model.base import Source, load_base
 from rlhf_engine.model.merged import MergedCopy
+from rlhf_engine.model.precision import product_dtype
 from rlhf_engine.model.roles import Roles
 from tests.tiny import KINDS, save_tiny
 
@@ -36,6 +37,19 @@ def gradients(roles: Roles) -> list[Tensor]:
 @pytest.fixture
 def widened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base_module, "product_dtype", lambda storage, device: torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "products"),
+    [(True, True, "bf16"), (False, True, "bf16"), (False, False, "fp32")],
+)
+def test_products_are_bf16_where_the_cpu_can_multiply_them(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, products: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert product_dtype(torch.bfloat16, CPU) is base_module.DTYPES[products]
+    assert product_dtype(torch.float32, CPU) is torch.float32
 
 
 @pytest.mark.usefixtures("widened")
