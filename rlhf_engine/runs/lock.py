@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +24,7 @@ class Lock:
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
         self._path = path
+        self._closing = threading.Lock()
 
     @classmethod
     def take(cls, path: Path, text: str, patience: float = 1.0) -> Self | None:
@@ -75,21 +77,26 @@ class Lock:
         """Touch the file every two seconds from a thread, so that a hung machine shows."""
 
         def touch() -> None:
-            while True:
-                try:
-                    os.utime(self._descriptor)
-                except OSError:
-                    return
+            while self._touch():
                 time.sleep(HEARTBEAT_SECONDS)
 
         threading.Thread(target=touch, name="heartbeat", daemon=True).start()
 
+    def _touch(self) -> bool:
+        with self._closing:
+            if self._descriptor < 0:
+                return False
+            with suppress(OSError):
+                os.utime(self._descriptor)
+            return True
+
     def release(self) -> None:
         """Give the lock up; a second time does nothing."""
         # The number soon names another file, which no second call and no heartbeat may touch.
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        with self._closing:
+            descriptor, self._descriptor = self._descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """The kernel lock behind `alive` and `busy`."""
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -37,6 +38,27 @@ def test_a_second_release_leaves_the_file_that_got_the_number(tmp_path: Path) ->
         assert other.fileno() == number, "the kernel gives the lowest free number"
         lock.release()
         os.fstat(other.fileno())
+
+
+def test_a_heartbeat_under_way_touches_the_lock_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, touched = threading.Event(), []
+
+    def slow(descriptor: int) -> None:
+        begun.set()
+        time.sleep(0.1)
+        touched.append(os.fstat(descriptor).st_ino)
+
+    path = tmp_path / "a.lock"
+    lock = take(path)
+    monkeypatch.setattr(os, "utime", slow)
+    lock.beat()
+    begun.wait()
+    lock.release()
+    with (tmp_path / "other").open("w"):
+        time.sleep(0.2)
+    assert touched == [path.stat().st_ino]
 
 
 def test_the_heartbeat_ends_with_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
