@@ -37,6 +37,10 @@ from rlhf_engine.waiting import device_name
 # What a CUDA context and the kernels loaded into it take of the device's memory before the first
 # tensor: 0.4 to 0.6 GiB by card and driver.
 CUDA_CONTEXT = 512 * 2**20
+# What torch gives cuBLAS to work in, for each thread and stream (parseChosenWorkspaceSize), and the
+# major compute capabilities of Hopper and Blackwell, which get more.
+WORKSPACE, LARGE_WORKSPACE = 8_519_680, 32 * 2**20
+LARGE_WORKSPACE_CARDS = (9, 10, 12)
 # oneDNN's cache holds so many kernels; a length of the cache needs two, for scores and for values.
 KERNELS = 1024
 
@@ -97,9 +101,11 @@ def device_of(spec: Spec) -> Device:
     """The device a spec runs on, and what the engine takes there before it loads a model."""
     name = device_name(spec.device)
     if name.startswith("cuda"):
-        known = torch.cuda.is_available()
-        memory = torch.cuda.get_device_properties(name).total_memory if known else 0
-        return Device("cuda", CUDA_CONTEXT, memory=memory)
+        if not torch.cuda.is_available():
+            return Device("cuda", CUDA_CONTEXT)
+        card = torch.cuda.get_device_properties(name)
+        workspace = LARGE_WORKSPACE if card.major in LARGE_WORKSPACE_CARDS else WORKSPACE
+        return Device("cuda", CUDA_CONTEXT, memory=card.total_memory, workspace=workspace)
     sampling = sampling_of(spec)
     dtype = DTYPES[spec.model.dtype]
     _exercise(product_dtype(dtype, torch.device("cpu")), sampling.max_new_tokens if sampling else 0)

@@ -269,9 +269,17 @@ class _Run:
         kept = self._merged and self.footprint.device.kind == "cuda"
         return {
             **self._owned(),
+            "workspaces": self._workspaces,
             "merged copy": self.footprint.merged_copy if kept else 0,
             **(self._decoding(self._buffers) if self._buffers else {}),
         }
+
+    @property
+    def _workspaces(self) -> int:
+        """What matrix products are given to work in: forward passes, the thread of backward
+        passes, and the stream on which graphs are captured."""
+        users = 1 + bool(self.trained) + bool(self._buffers)
+        return users * self.footprint.device.workspace
 
     def _owned(self) -> Parts:
         """What the run has before its first step."""

@@ -76,12 +76,14 @@ class Shape:
 class Device:
     """Where a run computes; `process` are the bytes it takes there before it does anything:
     interpreter and libraries on the CPU, the context on a GPU. `widens` says that weights in
-    bf16 are multiplied in fp32 there. `memory` is all that a GPU has; 0 where nobody knows."""
+    bf16 are multiplied in fp32 there. `memory` is all that a GPU has; 0 where nobody knows.
+    `workspace` is what its matrix library holds for each thread and stream that multiplies."""
 
     kind: Literal["cpu", "cuda"]
     process: int
     widens: bool = False
     memory: int = 0
+    workspace: int = 0
 
 
 @dataclass(frozen=True)

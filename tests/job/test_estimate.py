@@ -92,3 +92,20 @@ def test_a_cpu_keeps_nothing_between_phases(tmp_path: Path, backend: str) -> Non
     found = cache_by_phase(spec, Device("cpu", GIB))
     assert found.pop("generate") > 0
     assert set(found.values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "users"),
+    [
+        # Forward passes, the thread of backward passes, the stream of captured graphs.
+        ((), 3),
+        (("ppo.sampling.backend=cached",), 2),
+    ],
+)
+def test_each_thread_and_stream_has_a_workspace(
+    tmp_path: Path, overrides: tuple[str, ...], users: int
+) -> None:
+    device = Device("cuda", 0, memory=80 * GIB, workspace=1000)
+    load, *steps = estimate(spec_of(tmp_path, *overrides), MODEL, device).phases
+    assert "workspaces" not in load.parts
+    assert {phase.parts["workspaces"] for phase in steps} == {users * 1000}
