@@ -17,7 +17,7 @@ from rlhf_engine.job.remedies import remedies
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.memory import compact_heap, expand_segments
 from rlhf_engine.progress import log
-from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after
+from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after, set_aside
 from rlhf_engine.runs.directory import RunDir, RunNotFound
 from rlhf_engine.runs.lock import Lock, engine_text
 from rlhf_engine.runs.writer import Outcome, StoreWriter
@@ -77,7 +77,12 @@ def _assist(run: RunDir) -> int:
 def _session(run: RunDir, store: StoreWriter) -> int:
     """One life of the run: find where it stands, go on, and say how it ended."""
     first = not store.query("SELECT 1 FROM sessions LIMIT 1")
-    spec = run.spec()
+    try:
+        spec = run.spec()
+    except SpecError as reason:
+        last = store.last_step(to_redo=True)
+        store.start_session(None if first else last, "start" if first else "resume")
+        return _ended(store, last, "failed", str(reason))
     found = _where(run, spec, store)
     if not first:
         store.start_session(found.step, "resume")
@@ -86,24 +91,28 @@ def _session(run: RunDir, store: StoreWriter) -> int:
         store.start_session(None)
     else:
         store.start_session(found.step, "fork")
-    for fault in found.damaged:
+    for fault in found.damaged.values():
         store.event(found.step, "warn", "checkpoint", f"{fault}; going on from step {found.step}")
     try:
         if found.step < spec.begins_after:
             raise SpecError(_no_fork(spec, found))
+        _forget_damaged(run, store, found)
         outcome, error = _work(run, spec, store, found), ""
     except Cancelled as reason:
         outcome, error = "cancelled", str(reason)
     except Exception as fault:
         traceback.print_exc()
         outcome, error = "failed", _explained(fault, run)
+    return _ended(store, store.last_step() or found.step, outcome, error)
+
+
+def _ended(store: StoreWriter, step: int, outcome: Outcome, error: str) -> int:
     with store.transaction():
-        last = store.last_step() or found.step
         store.event(
-            last,
+            step,
             "error" if outcome == "failed" else "info",
             outcome,
-            error or f"{outcome} at step {last}",
+            error or f"{outcome} at step {step}",
         )
         store.end_session(outcome, error)
     return 0 if outcome in ("done", "stopped") else 1
@@ -131,12 +140,20 @@ def _where(run: RunDir, spec: Spec, store: StoreWriter) -> Found:
     if store.query("SELECT 1 FROM sessions WHERE began = 'rollback' LIMIT 1"):
         # What a kill left behind in the midst of a rollback: no step after the last one stands.
         remove_after(run.checkpoints, last)
-    return newest_sound(run.checkpoints, last)
+    known = [step for (step,) in store.query("SELECT step FROM checkpoints")]
+    return newest_sound(run.checkpoints, last, known)
+
+
+def _forget_damaged(run: RunDir, store: StoreWriter, found: Found) -> None:
+    set_aside(run.checkpoints, found.damaged)
+    with store.transaction():
+        for step in found.damaged:
+            store.forget_checkpoint(step)
 
 
 def _no_fork(spec: Spec, found: Found) -> str:
     assert spec.fork is not None, "only a fork begins after step 0"
-    faults = "; ".join(found.damaged) or "it is missing"
+    faults = "; ".join(found.damaged.values()) or "it is missing"
     return (
         f"the checkpoint of step {spec.fork.step} that this run was forked from cannot be used: "
         f"{faults}; fork again: workbench fork {spec.fork.run} --step {spec.fork.step}"

@@ -4,11 +4,13 @@ Every message is an order that all obey together; what a stage sums or gathers i
 the same place in each of them.
 """
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlhf_engine.checkpoint import State
+from rlhf_engine.fitting import Sizes
 from rlhf_engine.ranks import Ranks
 from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.runs.sample import Sample
@@ -24,10 +26,11 @@ class Led:
     State and output are the same in all of them and are taken from the first.
     """
 
-    def __init__(self, build: Callable[[], Stage], ranks: Ranks) -> None:
+    def __init__(self, build: Callable[[], Stage], ranks: Ranks, sizes: Sizes) -> None:
         ranks.tell((BUILD,))
         self._stage = build()
         self._ranks = ranks
+        self._sizes = sizes
         self.total_steps = self._stage.total_steps
         self.base = self._stage.base
         self.held_out = self._stage.held_out
@@ -37,7 +40,7 @@ class Led:
         return self._stage.step(step, knobs)
 
     def evaluate(self, knobs: Mapping[str, float]) -> StepRecord:
-        self._ranks.tell((EVALUATE, dict(knobs)))
+        self._ranks.tell((EVALUATE, self._sizes.point, dict(knobs)))
         return self._stage.evaluate(knobs)
 
     def ask(self, prompt: str, draw: str, knobs: Mapping[str, float]) -> list[Sample]:
@@ -59,18 +62,23 @@ def dismiss(ranks: Ranks) -> None:
     ranks.tell((END,))
 
 
-def follow(build: Callable[[], Stage], ranks: Ranks, seed: int) -> None:
-    """Do what the first process does, until it says that the run is over."""
-    stage = None
+def follow(build: Callable[[], Stage], ranks: Ranks, sizes: Sizes, seed: int) -> None:
+    """Do what the first process does, with its sizes, until it says that the run is over."""
+    stage: Stage | None = None
     while True:
         order = ranks.tell(None)
         match order:
             case (kind,) if kind == BUILD:
+                # Gone before it is built anew: two of them may not fit.
+                stage = None
+                gc.collect()
                 stage = build()
             case (kind, step, knobs) if kind == STEP and stage is not None:
                 seed_libraries(seed, step)
+                sizes.begin(step)
                 stage.step(step, knobs)
-            case (kind, knobs) if kind == EVALUATE and stage is not None:
+            case (kind, point, knobs) if kind == EVALUATE and stage is not None:
+                sizes.point = point
                 stage.evaluate(knobs)
             case (kind, state) if kind == LOAD and stage is not None:
                 stage.load_state(state)

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -79,21 +79,22 @@ def shape_of(spec: Spec, home: Path, earlier: Mapping[str, Spec]) -> Shape:
     """The numbers of a spec's model and adapters; `earlier` are the stages before it."""
     start = origin(spec.policy, home, earlier)
     made = _made_by(spec, home, earlier)
-    judge, against = None, []
+    reward, gold, against = None, [], []
     if isinstance(spec, CollectSpec | PpoSpec | EvaluateSpec):
-        judge = _learned((spec.reward.score, *spec.reward.gold), home, earlier)
+        reward = _learned(spec.reward.score, home, earlier)
+        watched = dict.fromkeys(s for s in spec.reward.gold if s != spec.reward.score)
+        gold = [lora for s in watched if (lora := _learned(s, home, earlier)) is not None]
     if isinstance(spec, EvaluateSpec):
         others = [origin(source, home, earlier).lora for source in spec.evaluate.against]
         against = [lora for lora in others if lora is not None]
-    adapters = Adapters(made.lora, start.lora is not None, judge, tuple(against))
+    adapters = Adapters(made.lora, start.lora is not None, reward, tuple(gold), tuple(against))
     return read_shape(start.base, spec.model, adapters)
 
 
-def _learned(sources: Iterable[str], home: Path, earlier: Mapping[str, Spec]) -> Lora | None:
-    """The adapter of the learned judge: all learned sources share the first one's."""
-    for source in sources:
-        if source.startswith(("stage:", "run:")) or Path(source).is_dir():
-            return origin(source, home, earlier).lora
+def _learned(source: str, home: Path, earlier: Mapping[str, Spec]) -> Lora | None:
+    """The adapter of a judge, if it is a learned one."""
+    if source.startswith(("stage:", "run:")) or Path(source).is_dir():
+        return origin(source, home, earlier).lora
     return None
 
 

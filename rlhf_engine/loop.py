@@ -88,6 +88,7 @@ class Loop:
             self._stage.load_state(State(state.tensors, state.values["stage"]))
         self._guards.load(state.values.get("guards", []) if state else [])
         self._done = self._saved_at = found.step
+        self._sizes.begin(found.step + 1)
         if found.step == self._spec.begins_after:
             self._desk.start(found.step, None)
         elif state is not None:
@@ -111,8 +112,9 @@ class Loop:
         while True:
             paused = self._desk.paused
             self._desk.open_step(self._done + 1)
-            if questions.answer_all(self._stage, self._desk, self._report, self._done):
-                shown = ""
+            with self._sizes.apart():
+                if questions.answer_all(self._stage, self._desk, self._report, self._done):
+                    shown = ""
             if command := self._desk.rollback_asked:
                 self._desk.rollback_asked = None
                 self._roll_back(command)
@@ -142,7 +144,6 @@ class Loop:
         step = self._done + 1
         start = time.perf_counter()
         knobs = dict(self._desk.knobs)
-        self._sizes.step = step
 
         def attempt() -> StepRecord:
             seed_libraries(self._spec.seed, step)
@@ -151,7 +152,7 @@ class Loop:
 
         try:
             with self._report.interruptible():
-                record = self._sizes.fit(attempt)
+                record = self._sizes.fit_step(step, attempt)
         except Interrupted:
             self._report.forget()
             return

@@ -11,12 +11,16 @@ import torch
 
 from rlhf_engine.fitting import Sizes
 from rlhf_engine.job.errors import SpecError, nearest
+from rlhf_engine.job.sections import Judge
 from rlhf_engine.model.base import resolve_source
-from rlhf_engine.model.roles import Roles
+from rlhf_engine.model.roles import Role, Roles
 from rlhf_engine.ranks import Ranks
 from rlhf_engine.rollout import Response
 from rlhf_engine.rules import RULES, Rule
 from rlhf_engine.scoring import hidden_states, micro_batches, pack, sequence_scores
+
+REWARD: Role = "reward"
+GOLD: Role = "gold"
 
 
 class Scorer(Protocol):
@@ -27,21 +31,34 @@ class Scorer(Protocol):
     ) -> list[float]: ...
 
 
-def make_scorer(
-    source: str,
+def make_judges(
+    reward: Judge,
     roles: Roles,
     home: Path,
     sizes: Sizes,
     ranks: Ranks,
     say: Callable[[str], None],
-) -> "SharedScorer":
-    """The scorer behind `rule:<name>`, `<module or file.py>:<function>`, `run:<id>` or a folder.
+) -> dict[str, "SharedScorer"]:
+    """A scorer for each source that a spec trains on or watches.
 
-    Raises SpecError if there is none, or if a learned reward has another base.
+    A source is `rule:<name>`, `<module or file.py>:<function>`, `run:<id>` or a folder. Learned
+    ones are roles: `reward` is what is trained on, each that is watched has one of its own.
+    Raises SpecError if there is no such source, or if a learned reward has another base.
     """
-    if _is_learned(source):
-        return SharedScorer(_learned(source, roles, home, sizes, say), ranks)
-    return SharedScorer(RuleScorer(source, _rule(source)), ranks)
+    judges: dict[str, SharedScorer] = {}
+    for source, role in _judging_roles(reward).items():
+        if _is_learned(source):
+            _add_learned(source, role, roles, home, say)
+            judges[source] = SharedScorer(LearnedScorer(roles, role, sizes), ranks)
+        else:
+            judges[source] = SharedScorer(RuleScorer(source, _rule(source)), ranks)
+    return judges
+
+
+def _judging_roles(reward: Judge) -> dict[str, Role]:
+    """The role of each source, should it be a learned one; a source given twice is one role."""
+    named = {source: f"{GOLD}_{n}" for n, source in reversed([*enumerate(reward.gold, 1)])}
+    return {reward.score: REWARD} | {s: role for s, role in named.items() if s != reward.score}
 
 
 def check_source(source: str, home: Path) -> None:
@@ -111,10 +128,11 @@ class RuleScorer:
 
 
 class LearnedScorer:
-    """The reward role: adapter and head of a reward run, on the shared base."""
+    """A reward role: adapter and head of a reward run, on the shared base."""
 
-    def __init__(self, roles: Roles, sizes: Sizes) -> None:
+    def __init__(self, roles: Roles, role: Role, sizes: Sizes) -> None:
         self._roles = roles
+        self._role = role
         self._sizes = sizes
 
     @torch.no_grad()
@@ -126,15 +144,15 @@ class LearnedScorer:
         found: dict[int, float] = {}
         for rows in micro_batches(lengths, range(len(responses)), self._sizes.micro_batch):
             block = pack(given, answers, rows, self._roles.base.pad_id, self._roles.device)
-            hidden = hidden_states(self._roles, "reward", block)
-            scores = sequence_scores(self._roles, "reward", hidden, block).tolist()
+            hidden = hidden_states(self._roles, self._role, block)
+            scores = sequence_scores(self._roles, self._role, hidden, block).tolist()
             found |= dict(zip(rows, scores, strict=True))
         return [found[row] for row in range(len(responses))]
 
 
-def _learned(
-    source: str, roles: Roles, home: Path, sizes: Sizes, say: Callable[[str], None]
-) -> Scorer:
+def _add_learned(
+    source: str, role: Role, roles: Roles, home: Path, say: Callable[[str], None]
+) -> None:
     found = resolve_source(source, home, say)
     if found.adapter is None:
         raise SpecError(f"reward: {source} is no reward adapter; give a done reward run")
@@ -143,11 +161,9 @@ def _learned(
             f"reward: {source} was trained on {found.base}, the policy on {roles.base.name}; "
             "all roles share one base"
         )
-    if "reward" not in roles.heads:
-        roles.add_from("reward", found.adapter)
-    if "reward" not in roles.heads:
+    roles.add_from(role, found.adapter)
+    if role not in roles.heads:
         raise SpecError(f"reward: {source} has no score head; it is not a reward adapter")
-    return LearnedScorer(roles, sizes)
 
 
 def _own_function(source: str) -> Rule:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pynvml
 
@@ -41,13 +42,24 @@ def wait_for_parents(
 
 def take_device(run: RunDir, device: str, store: StoreWriter, stopped: Callable[[], bool]) -> Lock:
     """Hold the device's lock, waiting for the run that has it; Cancelled if stopped meanwhile."""
-    path = run.home / "devices" / f"{device.replace(':', '-')}.lock"
+    path = _lock_of(run, device)
     said = ""
     while (lock := Lock.take(path, run.id, patience=0.1)) is None:
         holder = owner(path) or "another run"
         said = _say(store, "queued", f"waiting for {device}, used by {holder}", said)
         _wait(run, store, stopped)
     return lock
+
+
+def hold_device(run: RunDir, device: str) -> Lock:
+    """Hold the lock of a further process's device; the first one reads commands meanwhile."""
+    while (lock := Lock.take(_lock_of(run, device), run.id, patience=0.1)) is None:
+        time.sleep(POLL_SECONDS)
+    return lock
+
+
+def _lock_of(run: RunDir, device: str) -> Path:
+    return run.home / "devices" / f"{device.replace(':', '-')}.lock"
 
 
 def device_name(wanted: str) -> str:

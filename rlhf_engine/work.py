@@ -23,6 +23,7 @@ from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.writer import Outcome, StoreWriter
 from rlhf_engine.stages import collect, dpo, evaluate, ppo, reward, sft
 from rlhf_engine.stages.stage import Stage, Workplace
+from rlhf_engine.waiting import hold_device
 
 STAGES = {
     "sft": sft.SftStage,
@@ -40,6 +41,7 @@ def work(
     """Build the stage on the device and run it from the checkpoint that was found."""
     _prepare(spec, device)
     ranks = join()
+    ranks.tell(device)
     # Processes that work in step can pause and stop at step boundaries only.
     interrupts = desk.interrupts if ranks.size == 1 else lambda: False
     report = Reporter(store, interrupts, peak_memory(device))
@@ -49,22 +51,26 @@ def work(
     loop = Loop(run, spec, store, desk, report, sizes)
     if ranks.size == 1:
         return loop.run(build, found)
-    outcome = loop.run(lambda: crew.Led(build, ranks), found)
+    outcome = loop.run(lambda: crew.Led(build, ranks, sizes), found)
     crew.dismiss(ranks)
     return outcome
 
 
 def assist(run: RunDir, spec: Spec, device: str) -> None:
     """Work on a run that another process leads; this one writes nothing into its store."""
-    _prepare(spec, device)
     ranks = join()
+    # The first process has its device by now, so that runs never wait for each other in a ring.
+    held = hold_device(run, device) if ranks.tell(None) != device else None
+    _prepare(spec, device)
     with TemporaryDirectory() as folder:
         store = StoreWriter(Path(folder) / "run.db")
         report = Reporter(store, lambda: False, peak_memory(device))
         sizes = Sizes(spec, store, report, ranks)
         place = Workplace(run.home, run.id, torch.device(device), report, sizes, ranks)
-        crew.follow(_builder(spec, place, store), ranks, spec.seed)
+        crew.follow(_builder(spec, place, store), ranks, sizes, spec.seed)
         store.close()
+    if held:
+        held.release()
 
 
 def _builder(spec: Spec, place: Workplace, store: StoreWriter) -> Callable[[], Stage]:

@@ -195,7 +195,8 @@ class _Run:
 
     def judging(self, block: Block) -> Parts:
         """A learned reward's forward pass; rules take nothing worth counting."""
-        return self._passing(block) if self.footprint.shape.reward_lora else {}
+        shape = self.footprint.shape
+        return self._passing(block) if shape.reward_lora or shape.gold_lora else {}
 
     def measuring(self, block: Block, rows: int) -> Parts:
         """A forward pass, then log-probs of `rows` response tokens, without gradients."""
@@ -246,7 +247,7 @@ class _Run:
     def _frozen(self) -> int:
         """Parameters of adapters and heads that only judge or compare."""
         shape, spec = self.footprint.shape, self.spec
-        judge = shape.reward_lora + shape.hidden if shape.reward_lora else 0
+        judge = shape.reward_lora + shape.gold_lora
         match spec:
             case PpoSpec():
                 return judge + (shape.policy_lora if shape.inherited else 0)

@@ -35,8 +35,9 @@ class Shape:
     linear ones but the vocabulary head), `adapted` those among them with an adapter, `largest`
     the largest of them, `other` everything else: embeddings, head, norms, biases. `policy_lora`
     is the policy's adapter (0: the bare base); with `inherited` it was made by an earlier run.
-    `reward_lora` is a learned judge's (0: rules), `against_lora` those of the other policies of
-    an evaluation. `stored_bytes` is what a parameter takes in the model's files.
+    `reward_lora` is a learned judge's (0: rules), `gold_lora` those of learned judges that are
+    watched, `against_lora` those of the other policies of an evaluation. `stored_bytes` is what a
+    parameter takes in the model's files.
 
     `saved` says what a forward pass with eager attention keeps for its backward pass, by the
     number format of the products: bytes in any case, for each token, and for each pair of tokens
@@ -50,6 +51,7 @@ class Shape:
     policy_lora: int
     inherited: bool
     reward_lora: int
+    gold_lora: int
     against_lora: int
     layers: int
     hidden: int

@@ -67,9 +67,10 @@ class _Adapted(torch.autograd.Function):
 
 def _forward(self: Any, x: Tensor, *_: Any, **__: Any) -> Tensor:
     base = self.base_layer
-    if self._disable_adapters:
-        return base(x)  # type: ignore[no-any-return]
     (name,) = self._active_adapter
+    # Roles may adapt different layers.
+    if self._disable_adapters or name not in self.lora_A:
+        return base(x)  # type: ignore[no-any-return]
     a, b, scale = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
     flat = x.reshape(-1, x.shape[-1])
     apply = cast(Callable[..., Tensor], _Adapted.apply)

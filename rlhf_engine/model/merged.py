@@ -10,7 +10,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from rlhf_engine.model.precision import WidenedLinear
-from rlhf_engine.model.roles import Role, Roles
+from rlhf_engine.model.roles import Role, Roles, adapter_name
 
 
 class MergedCopy:
@@ -36,7 +36,7 @@ class MergedCopy:
         dtype = self._roles.base.model.dtype
         self._layers = self._layers or _buffers(places, dtype)
         for name, _, _, layer in places:
-            _merge(layer, role, self._layers[name], dtype)
+            _merge(layer, adapter_name(role), self._layers[name], dtype)
         for name, parent, attribute, _ in places:
             setattr(parent, attribute, self._layers[name])
         try:
@@ -79,9 +79,11 @@ def _shape(layer: Any) -> torch.Size:
 
 
 @torch.no_grad()
-def _merge(layer: Any, role: Role, buffer: Any, dtype: torch.dtype) -> None:
+def _merge(layer: Any, adapter: str, buffer: Any, dtype: torch.dtype) -> None:
     weight = _plain_weight(layer.base_layer, dtype)
-    buffer.weight.data.copy_(weight.float().add_(layer.get_delta_weight(role).float()))
+    if adapter in layer.lora_A:
+        weight = weight.float().add_(layer.get_delta_weight(adapter).float())
+    buffer.weight.data.copy_(weight)
 
 
 def _plain_weight(layer: Any, dtype: torch.dtype) -> Tensor:

@@ -21,6 +21,11 @@ from rlhf_engine.model.checkpointing import checkpoint_layers
 Role = str
 
 
+def adapter_name(role: Role) -> str:
+    """PEFT's name for a role, which may hold no dot: torch divides the names of modules there."""
+    return role.replace(".", "\N{ONE DOT LEADER}")
+
+
 class Roles:
     """One base in several roles; a role is in force inside `using` alone.
 
@@ -107,10 +112,13 @@ class Roles:
         try:
             if self.peft is None:
                 self.peft = get_peft_model(
-                    self.base.model, config, adapter_name=role, autocast_adapter_dtype=True
+                    self.base.model,
+                    config,
+                    adapter_name=adapter_name(role),
+                    autocast_adapter_dtype=True,
                 )
             else:
-                self.peft.add_adapter(role, config)
+                self.peft.add_adapter(adapter_name(role), config)
         except ValueError as error:
             raise SpecError(f"lora.targets: {str(error).splitlines()[0]}") from None
         self.configs[role] = config
@@ -128,10 +136,11 @@ class Roles:
             head.requires_grad_(role in trained)
 
     def _parameters(self, role: Role) -> list[nn.Parameter]:
+        name = adapter_name(role)
         return [
-            cast(nn.Parameter, matrix[role].weight)
+            cast(nn.Parameter, matrix[name].weight)
             for layer in self._layers
-            if role in layer.lora_A
+            if name in layer.lora_A
             for matrix in (layer.lora_A, layer.lora_B)
         ]
 
@@ -146,7 +155,7 @@ class Roles:
         before = [(layer._active_adapter, layer._disable_adapters) for layer in self._layers]
         role_before, self._role = self._role, role
         for layer in self._layers:
-            layer._active_adapter = [role]
+            layer._active_adapter = [adapter_name(role)]
             layer._disable_adapters = role not in self.configs
         try:
             yield
@@ -182,10 +191,11 @@ class Roles:
     def adapter(self, role: Role) -> dict[str, Tensor]:
         """A role's adapter by its PEFT names, without the role's own name in them."""
         found: dict[str, Tensor] = {}
+        own = adapter_name(role)
         for name, layer in self.base.model.named_modules():
-            if isinstance(layer, LoraLayer) and role in layer.lora_A:
-                found[f"{name}.lora_A.weight"] = layer.lora_A[role].weight  # type: ignore[assignment]
-                found[f"{name}.lora_B.weight"] = layer.lora_B[role].weight  # type: ignore[assignment]
+            if isinstance(layer, LoraLayer) and own in layer.lora_A:
+                found[f"{name}.lora_A.weight"] = layer.lora_A[own].weight  # type: ignore[assignment]
+                found[f"{name}.lora_B.weight"] = layer.lora_B[own].weight  # type: ignore[assignment]
         return found
 
     def load_adapter(self, role: Role, weights: dict[str, Tensor]) -> None:

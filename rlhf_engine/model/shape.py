@@ -27,12 +27,13 @@ INPUTS = ("input_ids", "attention_mask")
 class Adapters:
     """The adapters that a stage puts on its base; None and nothing where there is none.
 
-    `inherited` says that an earlier run made the policy's.
+    `inherited` says that an earlier run made the policy's; `gold` are those that are watched.
     """
 
     policy: Lora | None
     inherited: bool = False
     reward: Lora | None = None
+    gold: tuple[Lora, ...] = ()
     against: tuple[Lora, ...] = ()
 
 
@@ -98,7 +99,8 @@ def _is_linear(module: nn.Module) -> bool:
 def _adapted(model: Any, adapters: Adapters) -> dict[str, int]:
     """What the adapters count, put on the model as the engine puts them."""
     named = {"policy": adapters.policy, "reward": adapters.reward}
-    named |= {f"against {n}": lora for n, lora in enumerate(adapters.against)}
+    gold = {f"gold {n}": lora for n, lora in enumerate(adapters.gold)}
+    named |= gold | {f"against {n}": lora for n, lora in enumerate(adapters.against)}
     roles = _roles(model, {role: lora for role, lora in named.items() if lora is not None})
     sizes = {role: sum(p.numel() for p in roles.trained(role)) for role in named}
     layers = [m for m in model.modules() if isinstance(m, LoraLayer)]
@@ -106,6 +108,7 @@ def _adapted(model: Any, adapters: Adapters) -> dict[str, int]:
         "adapted": sum(cast(nn.Linear, m.get_base_layer()).weight.numel() for m in layers),
         "policy_lora": sizes.pop("policy"),
         "reward_lora": sizes.pop("reward"),
+        "gold_lora": sum(sizes.pop(role) for role in gold),
         "against_lora": sum(sizes.values()),
     }
 

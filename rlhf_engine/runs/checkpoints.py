@@ -3,23 +3,27 @@
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
 VALUES = "state.json"
+# Anything else beside them, such as a person's copy, is none.
+FOLDER = re.compile(r"step-(\d{6,})")
+ASIDE = ".damaged"
 
 
 @dataclass(frozen=True)
 class Found:
-    """The checkpoint to go on from, and what was wrong with newer ones."""
+    """The checkpoint to go on from, and what was wrong with newer ones, by their steps."""
 
     step: int
     folder: Path | None
-    damaged: tuple[str, ...] = ()
+    damaged: Mapping[int, str] = field(default_factory=dict)
 
 
 def folder_of(checkpoints: Path, step: int) -> Path:
@@ -28,21 +32,36 @@ def folder_of(checkpoints: Path, step: int) -> Path:
 
 def saved(checkpoints: Path) -> Iterator[tuple[int, Path]]:
     """Steps and folders of all checkpoints, newest first."""
-    folders = [p for p in checkpoints.glob("step-*") if p.suffix != ".tmp" and p.is_dir()]
-    found = [(int(folder.name.removeprefix("step-")), folder) for folder in folders]
+    named = [(FOLDER.fullmatch(path.name), path) for path in checkpoints.glob("step-*")]
+    found = [(int(name[1]), path) for name, path in named if name and path.is_dir()]
     yield from sorted(found, reverse=True)
 
 
-def newest_sound(checkpoints: Path, up_to: int) -> Found:
-    """The newest checkpoint at or before a step whose files have the recorded hashes."""
-    damaged: list[str] = []
-    for step, folder in saved(checkpoints):
+def newest_sound(checkpoints: Path, up_to: int, known: Iterable[int] = ()) -> Found:
+    """The newest checkpoint at or before a step whose files have the recorded hashes.
+
+    `known` are steps that had one: those without a folder now are named as missing.
+    """
+    folders = dict(saved(checkpoints))
+    damaged: dict[int, str] = {}
+    for step in sorted({*folders, *known}, reverse=True):
         if step <= up_to:
-            wrong = fault(folder)
+            folder = folders.get(step)
+            wrong = fault(folder) if folder else "its folder is missing"
             if wrong is None:
-                return Found(step, folder, tuple(damaged))
-            damaged.append(f"checkpoint {folder.name}: {wrong}")
-    return Found(0, None, tuple(damaged))
+                return Found(step, folder, damaged)
+            damaged[step] = f"checkpoint {folder_of(checkpoints, step).name}: {wrong}"
+    return Found(0, None, damaged)
+
+
+def set_aside(checkpoints: Path, steps: Iterable[int]) -> None:
+    """Rename damaged checkpoints: they would count among those that are kept."""
+    for step in steps:
+        folder = folder_of(checkpoints, step)
+        if folder.is_dir():
+            aside = folder.with_name(folder.name + ASIDE)
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
 
 
 def fault(folder: Path) -> str | None:

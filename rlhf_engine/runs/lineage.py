@@ -13,6 +13,8 @@ from rlhf_engine.runs.checkpoints import fault, folder_of, values_of
 from rlhf_engine.runs.directory import RunDir, create_run
 from rlhf_engine.runs.launch import resolve, start_engine
 from rlhf_engine.runs.reader import StoreReader
+from rlhf_engine.runs.schema import SIZES
+from rlhf_engine.runs.writer import StoreWriter
 
 # A saved state was made under these and fits no other value of them.
 OF_THE_STATE = {
@@ -51,7 +53,7 @@ def fork(
     _check_value_role(spec, child)
     _check_length(parent, before, child)
     renamed = child.name if child.name != spec.name else _named(spec.name, "fork")
-    return _start(resolve(parent.home, child, name or renamed), parent.home, folder)
+    return _start(resolve(parent.home, child, name or renamed), parent, folder)
 
 
 def replay(original: RunDir, name: str | None = None) -> RunDir:
@@ -75,7 +77,7 @@ def replay(original: RunDir, name: str | None = None) -> RunDir:
             guard["act_after"] = max(guard["act_after"], done - 1)
     table["name"] = name or _named(spec.name, "replay")
     start = _checkpoint(original, spec.fork.step)[1] if spec.fork else None
-    return _start(parse_spec(table, "--name"), original.home, start)
+    return _start(parse_spec(table, "--name"), original, start)
 
 
 def checkpoint_steps(run: RunDir) -> list[int]:
@@ -177,7 +179,16 @@ def _named(name: str, what: str) -> str:
     return f"{name.removesuffix(f'-{what}')[: NAME_LENGTH - len(what) - 1]}-{what}"
 
 
-def _start(spec: Spec, home: Path, checkpoint: Path | None) -> RunDir:
-    run = create_run(home, spec, checkpoint)
+def _start(spec: Spec, original: RunDir, checkpoint: Path | None) -> RunDir:
+    """Start the new run with the micro-batches that the original was found to have memory for."""
+    run = create_run(original.home, spec, checkpoint)
+    reader = StoreReader.open(original.store)
+    if reader is not None:
+        with reader:
+            sizes = reader.facts().get(SIZES)
+        if sizes:
+            store = StoreWriter(run.store)
+            store.set_fact(SIZES, sizes)
+            store.close()
     start_engine(run)
     return run

@@ -1,6 +1,8 @@
 """The tables of run.db."""
 
 VERSION = 1
+# The fact that says how many rows at once turned out to fit, and from where on.
+SIZES = "row_sizes"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT);

@@ -75,9 +75,12 @@ class Respondent:
         ids = [asked[row].ids for row in own]
         self._backend.batch_size = self._place.sizes.sampling
         with self._place.report.phase(GENERATE, len(own), "responses") as progress:
-            sampled = self._backend.sample(
-                role, ids, noise[own], temperature, lambda done, _: progress(done)
-            )
+            sampled: list[Response] = []
+            # Of few questions a process may have none.
+            if ids:
+                sampled = self._backend.sample(
+                    role, ids, noise[own], temperature, lambda done, _: progress(done)
+                )
         responses = ranks.gather(sampled, len(asked))
         texts = self._roles.base.tokenizer.batch_decode(
             [response.tokens for response in responses], skip_special_tokens=True

@@ -9,7 +9,7 @@ from rlhf_engine.checkpoint import State
 from rlhf_engine.data.sources import read_rows
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import CollectSpec
-from rlhf_engine.rewards import make_scorer
+from rlhf_engine.rewards import make_judges
 from rlhf_engine.runs.reader import SampleRow
 from rlhf_engine.runs.sample import Sample
 from rlhf_engine.seeding import noise
@@ -34,17 +34,13 @@ class CollectStage:
         asked = questions(rows, data, self._roles, place, "prompts")
         self._questions = asked[: spec.collect.max_prompts]
         self._respondent = Respondent(self._roles, spec.collect.sampling, place)
-        judge = spec.reward
         self._own_prompts = OwnPrompts(
             self._roles, data, spec.collect.sampling, spec.seed, place, ("policy",)
         )
         self.held_out = 0
-        self._judges = {
-            source: make_scorer(
-                source, self._roles, place.home, place.sizes, place.ranks, place.report.say
-            )
-            for source in (judge.score, *judge.gold)
-        }
+        self._judges = make_judges(
+            spec.reward, self._roles, place.home, place.sizes, place.ranks, place.report.say
+        )
         self.total_steps = -(-len(self._questions) // spec.collect.prompts_per_step)
 
     def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:

@@ -1,6 +1,7 @@
 """The same held-out prompts answered by several policies, scored alike."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.spec import EvaluateSpec
 from rlhf_engine.model.base import resolve_source
 from rlhf_engine.model.roles import Role, Roles
-from rlhf_engine.rewards import make_scorer
+from rlhf_engine.rewards import GOLD, REWARD, make_judges
 from rlhf_engine.rl.kl import k1
 from rlhf_engine.runs.directory import find_run
 from rlhf_engine.runs.reader import SampleRow
@@ -52,12 +53,9 @@ class EvaluateStage:
             self._roles, data, spec.evaluate.sampling, spec.seed, place, (*names[1:], names[0])
         )
         self.held_out = 0
-        self._judges = {
-            source: make_scorer(
-                source, self._roles, place.home, place.sizes, place.ranks, place.report.say
-            )
-            for source in (spec.reward.score, *spec.reward.gold)
-        }
+        self._judges = make_judges(
+            spec.reward, self._roles, place.home, place.sizes, place.ranks, place.report.say
+        )
         size = spec.evaluate.prompts_per_step * spec.evaluate.responses
         self._chunks = [
             (name, start, size) for name in names for start in range(0, len(self._questions), size)
@@ -231,14 +229,22 @@ def _shown(by_policy: Mapping[str, list[Sample]]) -> list[dict[str, Any]]:
 
 
 def _names(sources: Sequence[str], home: Path) -> list[str]:
-    """Short distinct names: a run's stage where that is unique, else its id or path."""
+    """Short distinct names: a run's stage where that is unique, else its id or path.
+
+    A judge is a role beside them and has its name from `rewards`.
+    """
     stages = [
         find_run(home, source.removeprefix("run:")).spec().stage
         if source.startswith("run:")
         else Path(source).name.removeprefix("builtin:")
         for source in sources
     ]
-    return [
+    names = [
         stage if stages.count(stage) == 1 else Path(source.removeprefix("run:")).name
         for stage, source in zip(stages, sources, strict=True)
+    ]
+    judging = re.compile(rf"{REWARD}|{GOLD}_\d+")
+    return [
+        source.removeprefix("run:") if judging.fullmatch(name) or names.count(name) > 1 else name
+        for name, source in zip(names, sources, strict=True)
     ]

@@ -13,7 +13,7 @@ from rlhf_engine.data.batches import batch_indices
 from rlhf_engine.job.spec import PpoSpec
 from rlhf_engine.model.export import write_adapter
 from rlhf_engine.optimizer import AdapterOptimizer, schedule_factor
-from rlhf_engine.rewards import make_scorer
+from rlhf_engine.rewards import make_judges
 from rlhf_engine.rl.advantages import explained_variance
 from rlhf_engine.rl.controllers import adaptive_coef
 from rlhf_engine.rl.masked import masked_mean
@@ -46,12 +46,9 @@ class PpoStage:
         self._respondent = Respondent(self._roles, self._ppo.sampling, place)
         self._own_prompts = OwnPrompts(self._roles, spec.data, self._ppo.sampling, spec.seed, place)
         self.held_out = len(self._held_out)
-        self._judges = {
-            source: make_scorer(
-                source, self._roles, place.home, place.sizes, place.ranks, place.report.say
-            )
-            for source in (spec.reward.score, *spec.reward.gold)
-        }
+        self._judges = make_judges(
+            spec.reward, self._roles, place.home, place.sizes, place.ranks, place.report.say
+        )
         self._value_role = add_reference_and_value(spec, self._roles)
         trained = [self._roles.trained("policy")]
         if self._value_role is not None:

@@ -33,6 +33,7 @@ MODEL = Shape(
     policy_lora=11_272_192,
     inherited=False,
     reward_lora=0,
+    gold_lora=0,
     against_lora=0,
     layers=16,
     hidden=2048,

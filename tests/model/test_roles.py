@@ -80,6 +80,17 @@ def assert_gradients_stay(roles: Roles, role: str) -> None:
     assert all(p.grad is None for n, p in roles.base.model.named_parameters() if "lora" not in n)
 
 
+def test_a_role_may_have_a_dot_in_its_name(tmp_path: Path) -> None:
+    """Runs that are compared have names such as `kl-0.05`."""
+    roles = four_roles(tmp_path)
+    roles.add_copy("kl-0.05", "policy")
+    assert torch.equal(roles.hidden("kl-0.05", IDS), roles.hidden("policy", IDS))
+    assert roles.state("kl-0.05").keys() == roles.state("policy").keys()
+    with MergedCopy(roles).using("kl-0.05"):
+        seen = roles.backbone(input_ids=IDS, use_cache=False).last_hidden_state
+    torch.testing.assert_close(seen, roles.hidden("policy", IDS), rtol=1e-4, atol=1e-4)
+
+
 def test_an_error_inside_a_role_brings_the_one_before_back(tmp_path: Path) -> None:
     roles = four_roles(tmp_path)
     before = roles.hidden("bare", IDS)

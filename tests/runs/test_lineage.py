@@ -16,6 +16,8 @@ from rlhf_engine.job.spec import PpoSpec, Spec
 from rlhf_engine.runs import launch, lineage
 from rlhf_engine.runs.checkpoints import fault, folder_of
 from rlhf_engine.runs.directory import RunDir, all_runs
+from rlhf_engine.runs.reader import StoreReader
+from rlhf_engine.runs.schema import SIZES
 from rlhf_engine.runs.writer import StoreWriter
 
 Parent = Callable[..., RunDir]
@@ -170,3 +172,18 @@ def test_a_replay_of_a_fork_brings_the_forks_start_along(parent: Parent) -> None
     assert fault(folder_of(again.checkpoints, 4)) is None
     # The knobs of a fork's start are those of its spec, not those of the parent's checkpoint.
     assert ppo(lineage.fork(child, 4).spec()).ppo.kl.coef == 0.7
+
+
+@pytest.mark.parametrize("anew", [lineage.replay, lineage.fork])
+def test_what_turned_out_to_fit_into_memory_is_carried_over(
+    parent: Parent, anew: Callable[[RunDir], RunDir]
+) -> None:
+    run = parent()
+    store = StoreWriter(run.store)
+    store.set_fact(SIZES, '[[2, 0, "micro_batch_size", 4]]')
+    store.close()
+    reader = StoreReader.open(anew(run).store)
+    assert reader is not None
+    with reader:
+        assert reader.facts()[SIZES] == '[[2, 0, "micro_batch_size", 4]]'
+        assert reader.sessions() == []

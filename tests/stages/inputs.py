@@ -56,8 +56,8 @@ def inputs_on(base: Path, folder: Path) -> Inputs:
     answers = zip(PROMPTS, ANSWERS, reversed(ANSWERS), strict=True)
     lines = [json.dumps({"prompt": p, "chosen": c, "rejected": r}) for p, c, r in answers]
     rows.write_text("\n".join(lines) + "\n")
-    policy = _write_adapter(base, folder / "policy", head=False, seed=1)
-    return Inputs(base, policy, _write_adapter(base, folder / "reward", head=True, seed=2), rows)
+    policy = write_adapter(base, folder / "policy", head=False, seed=1)
+    return Inputs(base, policy, write_adapter(base, folder / "reward", head=True, seed=2), rows)
 
 
 def plain_model(base: Path, *, head: bool) -> Any:
@@ -71,9 +71,11 @@ def plain_model(base: Path, *, head: bool) -> Any:
     )
 
 
-def _write_adapter(base: Path, folder: Path, *, head: bool, seed: int) -> Path:
+def write_adapter(
+    base: Path, folder: Path, *, head: bool, seed: int, targets: str | list[str] = "all-linear"
+) -> Path:
     task = "SEQ_CLS" if head else "CAUSAL_LM"
-    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type=task)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type=task)
     model = get_peft_model(plain_model(base, head=head), config)
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
@@ -128,6 +130,7 @@ def make_spec(
     *,
     policy: Path | None = None,
     model: dict[str, Any] | None = None,
+    reward: dict[str, Any] | None = None,
     eval_rows: int = 0,
     device: str = "cpu",
     **changes: Any,
@@ -146,7 +149,7 @@ def make_spec(
         stage: table,
     }
     if stage == "ppo":
-        spec["reward"] = {"score": str(inputs.reward)}
+        spec["reward"] = reward or {"score": str(inputs.reward)}
     return SPEC.validate_python(spec)
 
 

@@ -1,5 +1,6 @@
 """Memory that runs out at any point of a step: the run goes on as if it had begun smaller."""
 
+import shutil
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.presets import load_preset
 from rlhf_engine.memory import peak_memory
 from rlhf_engine.progress import Reporter
+from rlhf_engine.runs.checkpoints import folder_of
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.state import run_state
 from rlhf_engine.runs.writer import StoreWriter
@@ -275,13 +277,64 @@ def test_a_resumed_run_has_the_sizes_that_it_had_at_each_step(tmp_path: Path) ->
             raise MemoryError
         return first.micro_batch
 
-    first.step = 7
-    assert first.fit(work) == 4
+    assert first.fit_step(7, work) == 4
     assert attempts == [16, 8, 4]
     resumed = sizes_of(tmp_path / "run.db")
     for step, rows in ((0, 16), (6, 16), (7, 4), (30, 4)):
-        resumed.step = step
+        resumed.begin(step)
         assert (resumed.micro_batch, resumed.sampling) == (rows, 64)
+
+
+def test_a_part_that_lacked_memory_leaves_the_parts_before_it_as_they_were(tmp_path: Path) -> None:
+    """Done again after a kill, each part of the step has the rows that it had."""
+    room = [16, 16, 8, 8]
+
+    def step(sizes: Sizes) -> list[int]:
+        """Four parts; the third one first finds that there is no more room for 16 rows."""
+
+        def part(limit: int) -> int:
+            if sizes.micro_batch > limit:
+                raise MemoryError
+            return sizes.micro_batch
+
+        return [sizes.fit(lambda limit=limit: part(limit)) for limit in room]
+
+    first = sizes_of(tmp_path / "run.db")
+    assert first.fit_step(5, lambda: step(first)) == room
+    room = [16, 16, 16, 16]
+    again = sizes_of(tmp_path / "run.db")
+    assert again.fit_step(5, lambda: step(again)) == [16, 16, 8, 8]
+    assert again.fit_step(6, lambda: step(again)) == [8, 8, 8, 8]
+
+
+def test_what_a_question_lacks_in_memory_changes_no_step(tmp_path: Path) -> None:
+    sizes = sizes_of(tmp_path / "run.db")
+
+    def work() -> int:
+        if sizes.micro_batch > 4:
+            raise MemoryError
+        return sizes.micro_batch
+
+    sizes.begin(3)
+    with sizes.apart():
+        assert sizes.fit(work) == 4
+    assert sizes.micro_batch == 16
+    assert sizes_of(tmp_path / "run.db").fit_step(4, lambda: sizes.micro_batch) == 16
+
+
+def test_a_step_done_again_after_a_lack_of_memory_is_the_same_bit_for_bit(
+    inside: Inside, presets: dict[str, Path]
+) -> None:
+    with failing_pass(MemoryError(), trains("value"), 8 + 5):
+        run = inside.run(presets["ppo"], "checkpoints.every=1")
+    figures, weights = inside.figures(run), inside.weights(run)
+    for step in (2, 3):
+        shutil.rmtree(folder_of(run.checkpoints, step))
+    inside.go_on(run)
+    assert "step-000003: its folder is missing; going on from step 1" in inside.warnings(run)[1]
+    assert inside.figures(run) == figures
+    again = inside.weights(run)
+    assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
 
 
 def test_a_failed_attempt_is_gone_before_the_next_one(tmp_path: Path) -> None:
@@ -300,8 +353,7 @@ def test_a_failed_attempt_is_gone_before_the_next_one(tmp_path: Path) -> None:
         if len(held) < 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    sizes.step = 1
-    sizes.fit(work)
+    sizes.fit_step(1, work)
     assert len(held) == 3
 
 

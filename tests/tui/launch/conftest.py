@@ -84,6 +84,7 @@ SHAPE = {
     "policy_lora": 4_880_000,
     "inherited": False,
     "reward_lora": 0,
+    "gold_lora": 0,
     "against_lora": 0,
     "layers": 30,
     "hidden": 576,
