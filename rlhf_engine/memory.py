@@ -102,3 +102,11 @@ class CudaPeak:
 def peak_memory(device: str) -> PeakMemory:
     """What measures `cpu` or `cuda:<n>`."""
     return ProcessPeak() if device == "cpu" else CudaPeak(device)
+
+
+def free_bytes(device: str) -> int:
+    """What a CUDA device has left, and what torch holds of it without using it."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

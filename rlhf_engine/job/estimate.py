@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rlhf_engine.job.footprint import (
     BYTES,
     FP32,
+    MERGED_SHARE,
     STATIC_SHARE,
     Block,
     Device,
@@ -259,10 +260,13 @@ class _Run:
 
     @property
     def _merged(self) -> bool:
+        """Whether sampling makes a merged copy (see model/merged.py)."""
         sampling, shape = sampling_of(self.spec), self.footprint.shape
-        return (
-            sampling is not None and sampling.merge and shape.policy_lora + shape.against_lora > 0
-        )
+        device = self.footprint.device
+        if sampling is None or not sampling.merge or not shape.policy_lora + shape.against_lora:
+            return False
+        free = device.memory - sum(self._owned().values())
+        return not device.memory or self.footprint.merged_copy <= MERGED_SHARE * free
 
     def _standing(self) -> Parts:
         """What every phase finds in place. On a GPU the merged copy stays where it was made, and

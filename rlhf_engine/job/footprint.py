@@ -18,6 +18,9 @@ EIGHT_BIT_BLOCK = 256
 # comes later, needs the rest; and the columns they grow by, so that few prompt lengths mean new
 # ones.
 STATIC_SHARE = 0.25
+# The share of it that the merged copy may take: sampling from 4 bits and adapters is slower, but
+# goes, and a rollout's cache and an update need room.
+MERGED_SHARE = 0.5
 COLUMNS = 64
 # Holes between living blocks of glibc's heap, as a share of what a training pass saves: with the
 # engine's tunables 0.2 to 0.8 were measured (glibc 2.36; Llamas of 10 M and 60 M parameters at 256

@@ -110,8 +110,8 @@ class Sampling(Section):
     batch_size: int = fixed(64, ge=1)
     """Responses generated at once; changes memory and speed, not the result."""
     merge: bool = True
-    """Sample from a merged copy of the adapted layers: faster, and costs their memory once
-    more in `dtype`."""
+    """Sample from a merged copy of the adapted layers, where at most half of a GPU's free memory
+    holds it: faster, and costs their memory once more in `dtype`."""
     backend: Literal["auto", "cached", "static", "continuous"] = "auto"
     """`cached` drops finished rows from a growing cache; `static` replays CUDA graphs on buffers
     that stay; `continuous` (transformers' own, for long ragged responses) refills finished rows;

@@ -9,6 +9,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from rlhf_engine.job.footprint import MERGED_SHARE
+from rlhf_engine.memory import free_bytes
 from rlhf_engine.model.precision import WidenedLinear
 from rlhf_engine.model.roles import Role, Roles, adapter_name
 
@@ -18,22 +20,23 @@ class MergedCopy:
 
     The base is never written to, so nothing drifts however often the copy is renewed. Costs the
     memory of the adapted layers once more: on a GPU for good, so that captured graphs stay valid,
-    on a CPU while it is in use.
+    on a CPU while it is in use. Where a GPU has no room for it, the role itself is used.
     """
 
     def __init__(self, roles: Roles) -> None:
         self._roles = roles
         self._layers: dict[str, nn.Module] = {}
+        self._fits: bool | None = None
 
     @contextmanager
     def using(self, role: Role) -> Iterator[None]:
         """Sample as `role` inside this context."""
-        if role not in self._roles.configs:
+        places = list(_adapted(self._roles.base.model))
+        dtype = self._roles.base.model.dtype
+        if role not in self._roles.configs or not self._affordable(places, dtype):
             with self._roles.using(role):
                 yield
             return
-        places = list(_adapted(self._roles.base.model))
-        dtype = self._roles.base.model.dtype
         self._layers = self._layers or _buffers(places, dtype)
         for name, _, _, layer in places:
             _merge(layer, adapter_name(role), self._layers[name], dtype)
@@ -46,6 +49,15 @@ class MergedCopy:
                 setattr(parent, attribute, layer)
             if self._roles.device.type == "cpu":
                 self._layers = {}
+
+    def _affordable(self, places: "list[Place]", dtype: torch.dtype) -> bool:
+        """Decided once: what graphs have captured must not change."""
+        if self._fits is None:
+            device = self._roles.device
+            self._fits = device.type == "cpu" or (
+                _bytes(places, dtype) <= MERGED_SHARE * free_bytes(str(device))
+            )
+        return self._fits
 
 
 Place = tuple[str, nn.Module, str, Any]
@@ -72,6 +84,15 @@ def _buffers(places: list[Place], dtype: torch.dtype) -> dict[str, nn.Module]:
     }
 
 
+def _bytes(places: list[Place], dtype: torch.dtype) -> int:
+    """What a copy of these layers takes."""
+    size = 0
+    for _, _, _, layer in places:
+        wide = _plain_dtype(layer.base_layer, dtype)
+        size += _shape(layer.base_layer).numel() * wide.itemsize
+    return size
+
+
 def _shape(layer: Any) -> torch.Size:
     if isinstance(layer, nn.Linear):
         return torch.Size((layer.out_features, layer.in_features))
@@ -84,6 +105,16 @@ def _merge(layer: Any, adapter: str, buffer: Any, dtype: torch.dtype) -> None:
     if adapter in layer.lora_A:
         weight = weight.float().add_(layer.get_delta_weight(adapter).float())
     buffer.weight.data.copy_(weight)
+
+
+def _plain_dtype(layer: Any, dtype: torch.dtype) -> torch.dtype:
+    """The number format of `_plain_weight`."""
+    kind = type(layer.weight).__name__
+    if kind == "Params4bit":
+        return layer.compute_dtype  # type: ignore[no-any-return]
+    if kind == "Int8Params":
+        return dtype
+    return torch.float32 if isinstance(layer, WidenedLinear) else layer.weight.dtype
 
 
 def _plain_weight(layer: Any, dtype: torch.dtype) -> Tensor:

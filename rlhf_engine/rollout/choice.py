@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 import transformers
 from torch import Tensor
 
+from rlhf_engine import memory
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.footprint import STATIC_SHARE
 from rlhf_engine.job.sections import Sampling
@@ -72,7 +72,7 @@ class StaticWhereItFits:
 
     def __init__(self, roles: Roles, batch_size: int, merge: bool) -> None:
         self.batch_size = batch_size
-        self._device = roles.device
+        self._device = str(roles.device)
         # One copy for both: on a GPU each keeps its own for good.
         merged = MergedCopy(roles) if merge else None
         self._static = StaticRollout(roles, batch_size, merge, merged)
@@ -88,13 +88,7 @@ class StaticWhereItFits:
     ) -> list[Response]:
         self._static.batch_size = self._cached.batch_size = self.batch_size
         more = self._static.bytes_to_add(prompts, noise)
-        if more <= STATIC_SHARE * _free_bytes(self._device):
+        if more <= STATIC_SHARE * memory.free_bytes(self._device):
             return self._static.sample(role, prompts, noise, temperature, progress)
         self._static.release()
         return self._cached.sample(role, prompts, noise, temperature, progress)
-
-
-def _free_bytes(device: torch.device) -> int:
-    """What the device has left, and what torch holds of it without using it."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

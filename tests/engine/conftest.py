@@ -21,7 +21,7 @@ from rlhf_engine.runs.reader import StepRow, StoreReader
 from rlhf_engine.runs.state import RunState, run_state
 from tests.engine.warm import Nursery
 
-PATIENCE = 300.0
+PATIENCE = 800.0
 
 
 class Lab:

@@ -57,6 +57,9 @@ def spec_of(folder: Path, *overrides: str) -> PpoSpec:
     return spec
 
 
+OWNED = ("base", "adapters", "optimizer")
+
+
 def cache_by_phase(spec: PpoSpec, device: Device) -> dict[str, int]:
     phases = estimate(spec, MODEL, device).phases
     return {phase.name: phase.parts.get("KV cache", 0) for phase in phases}
@@ -93,6 +96,21 @@ def test_a_cpu_keeps_nothing_between_phases(tmp_path: Path, backend: str) -> Non
     found = cache_by_phase(spec, Device("cpu", GIB))
     assert found.pop("generate") > 0
     assert set(found.values()) == {0}
+
+
+def test_a_merged_copy_is_made_where_a_gpu_has_room_for_it(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "ppo.sampling.backend=cached")
+
+    def copy(memory: int) -> set[int]:
+        phases = estimate(spec, MODEL, Device("cuda", 0, memory=memory)).phases
+        return {phase.parts.get("merged copy", 0) for phase in phases[1:]}
+
+    (size,) = copy(80 * GIB)
+    owned = sum(estimate(spec, MODEL, Device("cuda", 0)).phases[1].parts[p] for p in OWNED)
+    assert size > 0
+    assert copy(owned + 2 * size) == {size}
+    assert copy(owned + 2 * size - 1) == {0}
+    assert copy(0) == {size}, "where nobody knows the memory, as if there were room"
 
 
 @pytest.mark.parametrize(

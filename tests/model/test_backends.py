@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 
+from rlhf_engine import memory
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.footprint import COLUMNS
 from rlhf_engine.job.sections import Lora, Sampling
@@ -18,7 +19,6 @@ from rlhf_engine.rollout import (
     CachedRollout,
     Response,
     RolloutBackend,
-    choice,
     continuous,
     make_backend,
 )
@@ -238,7 +238,7 @@ def test_fixed_buffers_are_kept_where_they_fit_and_let_go_where_not(
     expected, longer = sampled(CachedRollout(roles, 6, True)), [*PROMPTS[:-1], [7] * COLUMNS]
     backend, free = StaticWhereItFits(roles, 6, True), 2**40
     assert backend._static._weights is backend._cached._weights, "one merged copy serves both"
-    monkeypatch.setattr(choice, "_free_bytes", lambda _: free)
+    monkeypatch.setattr(memory, "free_bytes", lambda _: free)
     assert_same(sampled(backend), expected)
     free = 0
     assert_same(sampled(backend), expected)

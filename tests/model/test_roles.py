@@ -8,6 +8,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from rlhf_engine.job.sections import Lora
+from rlhf_engine.model import merged as merged_copy
 from rlhf_engine.model.merged import MergedCopy
 from rlhf_engine.model.roles import Roles
 from tests.tiny import KINDS, tiny_base, tiny_model
@@ -114,6 +115,27 @@ def test_merged_copy_speaks_as_the_role_and_leaves_no_trace(tmp_path: Path, kind
     after = roles.base.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_a_gpu_without_room_for_a_merged_copy_samples_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantization: str
+) -> None:
+    roles = four_roles(tmp_path, quantization=quantization)
+    expected = roles.hidden("policy", IDS)
+    roles.device = torch.device("cuda")
+    with_room = MergedCopy(roles)
+    monkeypatch.setattr(merged_copy, "free_bytes", lambda _: 2**40)
+    with with_room.using("policy"):
+        pass
+    size = sum(layer.weight.nbytes for layer in with_room._layers.values())
+    for room, copied in ((2 * size, True), (2 * size - 1, False)):
+        monkeypatch.setattr(merged_copy, "free_bytes", lambda _, room=room: room)
+        merged = MergedCopy(roles)
+        with merged.using("policy"):
+            seen = roles.backbone(input_ids=IDS, use_cache=False).last_hidden_state
+        assert bool(merged._layers) == copied
+        torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-4)
 
 
 def adapter_gradients(roles: Roles) -> list[Tensor]:
