@@ -17,7 +17,7 @@ from rlhf_engine.job.remedies import remedies
 from rlhf_engine.job.spec import Spec
 from rlhf_engine.memory import compact_heap, expand_segments
 from rlhf_engine.progress import log
-from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after, set_aside
+from rlhf_engine.runs.checkpoints import Found, newest_sound, remove_after, remove_parts, set_aside
 from rlhf_engine.runs.directory import RunDir, RunNotFound
 from rlhf_engine.runs.lock import Lock, engine_text
 from rlhf_engine.runs.writer import Outcome, StoreWriter
@@ -83,6 +83,7 @@ def _session(run: RunDir, store: StoreWriter) -> int:
         last = store.last_step(to_redo=True)
         store.start_session(None if first else last, "start" if first else "resume")
         return _ended(store, last, "failed", str(reason))
+    remove_parts(run.checkpoints)
     found = _where(run, spec, store)
     if not first:
         store.start_session(found.step, "resume")

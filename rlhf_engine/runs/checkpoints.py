@@ -15,6 +15,7 @@ VALUES = "state.json"
 # Anything else beside them, such as a person's copy, is none.
 FOLDER = re.compile(r"step-(\d{6,})")
 ASIDE = ".damaged"
+PART = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ def seal(folder: Path, step: int) -> int:
 
 def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def remove_parts(checkpoints: Path) -> None:
+    """Remove what a kill left of checkpoints that were being written."""
+    for path in checkpoints.glob(f"step-*{PART}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def prune(checkpoints: Path, keep: int, spare: int) -> list[int]:

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_engine.model.builtin import builtin_model
 from tests.bench.common import MIB, TOPICS, Failed, medians, run_ours, run_peer
+from tests.bench.shapes import write_reward
 
 # A token that the model never says, so that every response has its full length.
 NEVER = "<file_sep>"
@@ -25,7 +26,7 @@ NEW_TOKENS = 32
 
 
 def prepare(folder: Path) -> None:
-    """A model that never ends early, and the prompts."""
+    """A model that never ends early, a reward adapter on it, and the prompts."""
     source = builtin_model("smollm2-135m", lambda text: print(text, file=sys.stderr))
     model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
     tokenizer = AutoTokenizer.from_pretrained(source)
@@ -33,6 +34,7 @@ def prepare(folder: Path) -> None:
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
+    write_reward(folder / "model", folder / "reward")
     rows = [{"prompt": f"Write one sentence about {topic.strip()}."} for topic in TOPICS.split(",")]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -42,6 +44,7 @@ def ours(folder: Path, value: str, dtype: str, steps: int) -> dict[str, float]:
     settings = {
         "policy": folder / "model",
         "data.path": folder / "prompts.jsonl",
+        "reward.score": folder / "reward",
         "ppo.value": value,
         "model.dtype": dtype,
         "ppo.steps": steps,

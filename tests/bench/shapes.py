@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rlhf_engine.job.sections import Lora
 from rlhf_engine.model.base import Base
@@ -38,7 +38,7 @@ def make_model(shape: Path, place: Path, prompts: int, prompt_tokens: int) -> Pa
         model.mkdir(parents=True, exist_ok=True)
         _write_model(shape, model)
         (model / "complete").touch()
-    _write_reward(model, place / "reward")
+    write_reward(model, place / "reward")
     rows = [{"prompt": text} for text in _texts(prompts, prompt_tokens)]
     (place / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return place
@@ -90,10 +90,11 @@ def _values(name: str, shape: torch.Size, numbers: Tensor) -> Tensor:
     return numbers.repeat(-(-count // len(numbers)))[:count].view(shape)
 
 
-def _write_reward(model: Path, folder: Path) -> None:
+def write_reward(model: Path, folder: Path) -> None:
     """What a reward run leaves: an adapter and a head, neither of them zero."""
     hollow = _hollow(AutoConfig.from_pretrained(model))
-    roles = Roles(Base(str(model), hollow, byte_tokenizer(), (), 0))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    roles = Roles(Base(str(model), hollow, tokenizer, (), 0))
     roles.add_new("reward", Lora(), seed=0)
     shapes = {name: weight.shape for name, weight in roles.adapter("reward").items()}
     shapes["score.weight"] = torch.Size((1, roles.hidden_size))

@@ -6,6 +6,7 @@ from rlhf_engine.runs.checkpoints import (
     folder_of,
     newest_sound,
     prune,
+    remove_parts,
     saved,
     seal,
     set_aside,
@@ -68,3 +69,11 @@ def test_a_persons_copies_beside_them_are_left_alone(tmp_path: Path) -> None:
     assert steps_in(tmp_path) == [1_000_004, 3]
     assert prune(tmp_path, keep=1, spare=0) == [3]
     assert (tmp_path / "step-000003.bak").is_dir()
+
+
+def test_what_a_kill_left_half_written_goes(tmp_path: Path) -> None:
+    save(tmp_path, 3)
+    (tmp_path / "step-000004.tmp").mkdir()
+    (tmp_path / "step-000004.tmp" / "weights").write_bytes(b"half")
+    remove_parts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000003"]
