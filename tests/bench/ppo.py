@@ -23,6 +23,7 @@ from tests.bench.shapes import write_reward
 # A token that the model never says, so that every response has its full length.
 NEVER = "<file_sep>"
 NEW_TOKENS = 32
+PRESET = Path(__file__).with_name("ppo.toml")
 
 
 def prepare(folder: Path) -> None:
@@ -39,9 +40,9 @@ def prepare(folder: Path) -> None:
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def ours(folder: Path, value: str, dtype: str, steps: int) -> dict[str, float]:
-    """One run of our engine: medians of the steps after the first, and its peaks by phase."""
-    settings = {
+def settings(folder: Path, value: str, dtype: str, steps: int) -> list[str]:
+    """What the preset leaves open."""
+    chosen = {
         "policy": folder / "model",
         "data.path": folder / "prompts.jsonl",
         "reward.score": folder / "reward",
@@ -49,8 +50,12 @@ def ours(folder: Path, value: str, dtype: str, steps: int) -> dict[str, float]:
         "model.dtype": dtype,
         "ppo.steps": steps,
     }
-    overrides = [f"{name}={setting}" for name, setting in settings.items()]
-    found = run_ours(folder, Path(__file__).with_name("ppo.toml"), overrides)
+    return [f"{name}={setting}" for name, setting in chosen.items()]
+
+
+def ours(folder: Path, value: str, dtype: str, steps: int) -> dict[str, float]:
+    """One run of our engine: medians of the steps after the first, and its peaks by phase."""
+    found = run_ours(folder, PRESET, settings(folder, value, dtype, steps))
     assert all(row.metrics["response_tokens"] == NEW_TOKENS for row in found.steps)
     # What is resident while prompts are tokenised: libraries, base, adapters.
     loaded = found.setup["tokenize"] / MIB
