@@ -17,7 +17,13 @@ from rlhf_engine.progress import Reporter
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.state import run_state
 from rlhf_engine.runs.writer import StoreWriter
-from tests.stages.inside import Chosen, Inside, failing_generation, failing_pass
+from tests.stages.inside import (
+    Chosen,
+    Inside,
+    failing_generation,
+    failing_paged_cache,
+    failing_pass,
+)
 
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 CPU = RuntimeError(
@@ -248,6 +254,26 @@ def test_one_row_that_does_not_fit_ends_the_run_with_remedies(
         "remedies: model.dtype=bf16 (coarser rounding), sft.optimizer.eight_bit=true (coarser "
         "moments), model.quantization=nf4 (a coarser base)"
     )
+
+
+def test_a_paged_cache_shrinks_too(
+    inside: Inside, presets: dict[str, Path], calm: dict[str, RunDir]
+) -> None:
+    with failing_paged_cache(0):
+        run = inside.run(presets["ppo"], "ppo.sampling.backend=continuous")
+    (warning,) = inside.warnings(run)
+    assert "out of memory with sampling.batch_size 4: generate of step 1 redone with 2" in warning
+    same(inside, run, calm["ppo"])
+
+
+def test_a_paged_cache_that_holds_not_one_row_ends_the_run_with_remedies(
+    inside: Inside, presets: dict[str, Path]
+) -> None:
+    with failing_paged_cache(0, times=1000):
+        run = inside.run(presets["ppo"], "ppo.sampling.backend=continuous")
+    detail = run_state(run).detail
+    assert "with ppo.sampling.batch_size=1; the cheapest remedies: " in detail
+    assert "model.dtype=bf16" in detail
 
 
 def test_other_errors_are_not_tried_again(inside: Inside, presets: dict[str, Path]) -> None:
