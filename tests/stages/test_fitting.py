@@ -276,6 +276,25 @@ def test_a_paged_cache_that_holds_not_one_row_ends_the_run_with_remedies(
     assert "model.dtype=bf16" in detail
 
 
+def test_a_base_that_does_not_fit_ends_the_run_with_what_shrinks_it(
+    inside: Inside, presets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Smaller batches, checkpointing or a smaller optimizer would not."""
+
+    def load(*_: object) -> None:
+        raise CUDA
+
+    monkeypatch.setattr("rlhf_engine.stages.build.load_base", load)
+    run = inside.run(presets["ppo"])
+    state = run_state(run)
+    assert state.word == "failed"
+    assert state.detail.startswith("out of memory while loading ")
+    assert state.detail.endswith(
+        "; the cheapest remedies: model.dtype=bf16 (coarser rounding), model.quantization=int8 "
+        "(a slightly coarser base), model.quantization=nf4 (a coarser base), a smaller base model"
+    )
+
+
 def test_other_errors_are_not_tried_again(inside: Inside, presets: dict[str, Path]) -> None:
     with failing_pass(RuntimeError("shapes differ"), trains("policy"), 0, times=1):
         run = inside.run(presets["sft"])
