@@ -149,7 +149,7 @@ def keep_quantized_gradients(model: nn.Module) -> None:
     SpecError if a CPU would do so and the switch is not where it is known to be.
     """
     from bitsandbytes import __version__
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     for module in model.modules():
         if not isinstance(module, Linear4bit):

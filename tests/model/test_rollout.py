@@ -87,6 +87,10 @@ class Copies(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        # In inference mode a product arrives whole, before it is decided how to do it.
+        if func.overloadpacket in (torch.ops.aten.linear, torch.ops.aten.matmul):
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor) and not self._is_weight(leaf):
