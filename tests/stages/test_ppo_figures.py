@@ -1,5 +1,6 @@
 """What a PPO step records and steers by, against the responses that it recorded."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rlhf_engine.stages.asking import Answer
 from rlhf_engine.stages.ppo import PpoStage
 from tests.stages.inputs import build, make_inputs, make_spec
 from tests.stages.inside import Inside
+from tests.stages.test_no_logits import Phases
 
 BATCH, TARGET, HORIZON = 8, 0.3, 50.0
 PPO = f"""
@@ -46,6 +48,23 @@ max_new_tokens = 10
 [ppo.optimizer]
 lr = 0.01
 """
+
+
+@pytest.mark.parametrize(("value", "measured", "updated"), [("separate", 3, 2), ("shared", 2, 1)])
+def test_policy_and_value_on_one_trunk_take_one_forward_pass(
+    tmp_path: Path, value: str, measured: int, updated: int
+) -> None:
+    """Of each micro-batch: policy, reference and value are measured, policy and value trained."""
+    spec = make_spec("ppo", make_inputs(tmp_path), value=value)
+    stage = build(spec, tmp_path, Phases)
+    assert isinstance(stage, PpoStage)
+    passes: Counter[str] = Counter()
+    stage._roles.backbone.register_forward_pre_hook(lambda *_: passes.update([Phases.now]))
+    stage.step(1, knob_values(spec))
+    minibatch = spec.ppo.batch_size // spec.ppo.minibatches
+    micro_batches = spec.ppo.minibatches * -(-minibatch // spec.ppo.micro_batch_size)
+    assert passes["measure"] == measured * micro_batches
+    assert passes["update"] == updated * micro_batches * spec.ppo.epochs
 
 
 def test_the_mismatch_is_the_mean_distance_of_both_log_probs(tmp_path: Path) -> None:
