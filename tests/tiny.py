@@ -67,8 +67,13 @@ def save_tiny(
 
 
 def tiny_base(
-    folder: Path, kind: str = "llama", quantization: str = "none", device: str = "cpu"
+    folder: Path,
+    kind: str = "llama",
+    quantization: str = "none",
+    device: str = "cpu",
+    dtype: str = "fp32",
+    vocabulary: int | None = None,
 ) -> Base:
-    spec = Model.model_validate({"dtype": "fp32", "quantization": quantization})
-    source = Source(str(save_tiny(folder, kind)), None)
+    spec = Model.model_validate({"dtype": dtype, "quantization": quantization})
+    source = Source(str(save_tiny(folder, kind, vocabulary=vocabulary)), None)
     return load_base(source, spec, torch.device(device))

@@ -68,6 +68,18 @@ def remedies(spec: Spec, *, backward: bool = True) -> list[str]:
     ][:COUNT]
 
 
+def loading_remedies(spec: Spec) -> list[str]:
+    """What makes the base smaller, the only thing there while it loads; the cheapest first."""
+    found = []
+    if spec.model.dtype == "fp32":
+        found.append("model.dtype=bf16 (coarser rounding)")
+    if spec.model.quantization == "none":
+        found.append("model.quantization=int8 (a slightly coarser base)")
+    if spec.model.quantization != "nf4":
+        found.append("model.quantization=nf4 (a coarser base)")
+    return [*found, "a smaller base model"]
+
+
 def _harmless(spec: Spec, backward: bool) -> Iterator[tuple[str, str]]:
     """What costs time, and changes the result by rounding at most."""
     section = getattr(spec, spec.stage)

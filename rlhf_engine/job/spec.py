@@ -140,6 +140,15 @@ class KLControl(Section):
     estimator: Literal["k1", "k2", "k3"] = "k1"
     """Per-token estimator that is penalised; k1 and k3 are always recorded."""
 
+    @model_validator(mode="after")
+    def _movable(self) -> "KLControl":
+        if self.controller == "adaptive" and self.coef == 0:
+            raise ValueError(
+                "coef = 0 stays 0 under controller = adaptive, which multiplies it: set coef "
+                "above 0, or controller = fixed"
+            )
+        return self
+
 
 class Ptx(Section):
     """PPO-ptx: conversations trained on beside PPO (Ouyang et al. 2022, equation 2)."""

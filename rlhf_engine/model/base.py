@@ -100,7 +100,8 @@ def load_base(source: Source, spec: Model, device: torch.device) -> Base:
         widen_products(model, model.get_output_embeddings())
     if spec.quantization != "none" and device.type == "cpu":
         _let_go_of_files(model)
-    keep_quantized_gradients(model)
+    if spec.quantization == "nf4" and device.type == "cpu":
+        keep_quantized_gradients(model)
     eos_ids = _eos_ids(model, tokenizer)
     return Base(source.base, model, tokenizer, eos_ids, _pad_id(tokenizer, eos_ids))
 
@@ -144,11 +145,23 @@ def keep_quantized_gradients(model: nn.Module) -> None:
     """Turn off the CPU repacking of 4-bit weights, which has no backward pass.
 
     After one forward in eval mode on a CPU with AVX512-BF16, bitsandbytes repacks a Linear4bit
-    for inference and never undoes it: adapter gradients below it are silently wrong.
+    for inference and never undoes it: adapter gradients below it are silently wrong. Raises
+    SpecError if a CPU would do so and the switch is not where it is known to be.
     """
+    from bitsandbytes import __version__
+    from bitsandbytes.nn.modules import Linear4bit
+
     for module in model.modules():
+        if not isinstance(module, Linear4bit):
+            continue
         if hasattr(module, REPACKING):
             setattr(module, REPACKING, False)
+        elif torch.cpu._is_avx512_bf16_supported():
+            raise SpecError(
+                f"model.quantization = nf4: bitsandbytes {__version__} has no switch {REPACKING}, "
+                "without which gradients are wrong on this CPU; install the version that "
+                "constraints.txt names, or set model.quantization = none"
+            )
 
 
 def _refuse_unknown_heads(name: str, config: Any) -> None:

@@ -126,12 +126,6 @@ class ContinuousRollout:
         if manager.is_running():
             manager.stop(block=True, hard_stop=True)
         error = manager.background_thread_status.fatal_error
-        if isinstance(error, MemoryError):
-            return SpecError(
-                "sampling.backend = continuous: the cache of "
-                f"{self.batch_size} rows does not fit; lower sampling.batch_size or "
-                "sampling.max_new_tokens"
-            )
         reason = output.error if output is not None else "its thread ended early"
         return error or RuntimeError(f"continuous batching failed: {reason}")
 

@@ -1,12 +1,15 @@
 """What stages build alike: the base with its roles, and the number of steps."""
 
 import math
+from typing import cast
 
 from rlhf_engine.data.messages import Message
+from rlhf_engine.fitting import out_of_memory
 from rlhf_engine.job.errors import SpecError
+from rlhf_engine.job.remedies import loading_remedies
 from rlhf_engine.job.sections import Batches, Lora
-from rlhf_engine.job.spec import PpoSpec, RunSpec
-from rlhf_engine.model.base import load_base, resolve_source
+from rlhf_engine.job.spec import PpoSpec, RunSpec, Spec
+from rlhf_engine.model.base import Base, Source, load_base, resolve_source
 from rlhf_engine.model.roles import Role, Roles
 from rlhf_engine.seeding import derived
 from rlhf_engine.stages.stage import Workplace
@@ -24,7 +27,7 @@ def load_roles(spec: RunSpec, place: Workplace, start: Role, lora: Lora | None) 
     with place.report.phase("load model"):
         source = resolve_source(spec.policy, place.home, place.report.say)
         place.report.say(f"loading {source.base}")
-        roles = Roles(load_base(source, spec.model, place.device))
+        roles = Roles(_base(source, spec, place))
         if spec.model.gradient_checkpointing:
             roles.save_activation_memory()
         if source.adapter is not None:
@@ -32,6 +35,19 @@ def load_roles(spec: RunSpec, place: Workplace, start: Role, lora: Lora | None) 
         elif lora is not None:
             roles.add_new(start, lora, derived(spec.seed, "adapter", 0))
     return roles
+
+
+def _base(source: Source, spec: RunSpec, place: Workplace) -> Base:
+    """Load the base; SpecError with remedies if there is no room, as there are no rows to halve."""
+    try:
+        return load_base(source, spec.model, place.device)
+    except Exception as fault:
+        if not out_of_memory(fault):
+            raise
+        cheapest = ", ".join(loading_remedies(cast(Spec, spec)))
+        raise SpecError(
+            f"out of memory while loading {source.base}; the cheapest remedies: {cheapest}"
+        ) from fault
 
 
 def add_reference(roles: Roles) -> None:

@@ -28,6 +28,7 @@ from rlhf_engine.stages.ppo_batch import Blocks, Figures, Targets, aim, measure
 from rlhf_engine.stages.ppo_ptx import Conversations
 from rlhf_engine.stages.ppo_update import Updater
 from rlhf_engine.stages.rows import read_split
+from rlhf_engine.stages.score_scale import ScoreScale, deviation
 from rlhf_engine.stages.stage import StepRecord, Warn, Workplace
 
 
@@ -58,14 +59,13 @@ class PpoStage:
         self._updater = Updater(
             self._roles, self._optimizer, self._ppo, self._value_role, place.sizes, place.ranks, ptx
         )
-        self._score_shift, self._score_scale = 0.0, 1.0
+        self._normalised = ScoreScale(self._ppo)
         self.total_steps = self._ppo.steps
 
     def step(self, step: int, knobs: Mapping[str, float]) -> StepRecord:
         answers = self._rollout(step, knobs)
         raw = self._judge(answers)
-        if step == 1:
-            self._normalise(raw[self._spec.reward.score])
+        warnings = self._normalised.fix(raw[self._spec.reward.score]) if step == 1 else []
         scores = self._scores(answers, raw)
         blocks = Blocks(
             answers,
@@ -91,7 +91,7 @@ class PpoStage:
             found = self.evaluate(knobs)
             metrics |= found.metrics
             samples += found.samples
-        warnings = self._check_first_ratio(step, stats.first_ratio_error)
+        warnings += self._check_first_ratio(step, stats.first_ratio_error)
         return StepRecord(metrics, samples, warnings, self._steer(metrics, knobs))
 
     def _rollout(self, step: int, knobs: Mapping[str, float]) -> list[Answer]:
@@ -144,16 +144,9 @@ class PpoStage:
                 for source, judge in self._judges.items()
             }
 
-    def _normalise(self, raw: Tensor) -> None:
-        """Fix the shift and scale that give the starting policy mean 0 (and deviation 1)."""
-        if self._ppo.normalise_score != "none":
-            self._score_shift = float(raw.mean())
-        if self._ppo.normalise_score == "mean_std":
-            self._score_scale = max(float(raw.std()), 1e-6)
-
     def _scores(self, answers: Sequence[Answer], raw: Mapping[str, Tensor]) -> Tensor:
         """What is trained on: the normalised score, less for responses without an end. (B,)."""
-        scores = (raw[self._spec.reward.score] - self._score_shift) / self._score_scale
+        scores = self._normalised(raw[self._spec.reward.score])
         finished = torch.tensor([a.response.finished for a in answers], device=scores.device)
         penalty = self._ppo.missing_eos_penalty
         return apply_missing_eos(scores, finished, self._ppo.missing_eos, penalty)
@@ -190,7 +183,7 @@ class PpoStage:
         spent = self._place.report.seconds["generate"]
         metrics = {
             "score": score,
-            "score_std": float(scores.std()),
+            "score_std": deviation(scores),
             **self._gold(raw),
             "kl": kl,
             "kl_k3": float(figures.kl_k3.mean()),
@@ -317,16 +310,14 @@ class PpoStage:
         }
         if self._value_role is not None:
             tensors["value"] = self._roles.state("value")
-        shift = {"score_shift": self._score_shift, "score_scale": self._score_scale}
-        return State(tensors, shift)
+        return State(tensors, self._normalised.state())
 
     def load_state(self, state: State) -> None:
         for role in ("policy", "value"):
             if role in state.tensors:
                 self._roles.load_state(role, state.tensors[role])
         self._optimizer.load_state(state.tensors["optimizer"])
-        self._score_shift = state.values["score_shift"]
-        self._score_scale = state.values["score_scale"]
+        self._normalised.load(state.values)
 
     def finish(self, folder: Path, samples: Sequence[SampleRow]) -> dict[str, Any]:
         write_adapter(self._roles, "policy", folder)

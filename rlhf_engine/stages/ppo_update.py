@@ -1,5 +1,6 @@
 """The clipped update of one rollout batch: epochs over shuffled minibatches."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,8 +38,8 @@ class UpdateStats:
     def add(self, losses: Sequence[Losses], tokens: int, norm: float, ranks: Ranks) -> None:
         """Count a minibatch of `tokens` tokens; `losses` are this process's micro-batches."""
         if not self.tokens:
-            error = max((float(policy.ratio_error) for policy, _ in losses), default=0.0)
-            self.first_ratio_error = max(ranks.gather([error], ranks.size))
+            error = _largest([float(policy.ratio_error) for policy, _ in losses])
+            self.first_ratio_error = _largest(ranks.gather([error], ranks.size))
         values = [value for _, value in losses if value is not None]
         policy_loss, clipped, approx_kl, value_loss, value_clipped = ranks.sums(
             [
@@ -73,6 +74,11 @@ class UpdateStats:
         if self.ptx_loss:
             found["ptx_loss"] = _mean(self.ptx_loss)
         return found
+
+
+def _largest(values: Sequence[float]) -> float:
+    """The largest of them; NaN if one is, which `max` may pass over."""
+    return math.nan if any(map(math.isnan, values)) else max(values, default=0.0)
 
 
 def _mean(values: list[float]) -> float:

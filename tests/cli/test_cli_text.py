@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_engine.job.presets import load_preset
+from rlhf_engine.job.spec import EvaluateSpec
 from rlhf_engine.runs.reader import Progress, StepRow
 from rlhf_engine.runs.sample import printable
 from rlhf_engine.runs.state import RunState
@@ -41,6 +43,26 @@ sample 1
 
 def test_the_table_stands_side_by_side() -> None:
     assert render(RESULT, 0.79) == TABLE  # type: ignore[arg-type]
+
+
+def test_the_demo_compares_its_sft_ppo_and_dpo_policies_in_one_table() -> None:
+    stages = load_preset("demo").stages
+    assert [s.stage for s in stages] == ["sft", "collect", "reward", "ppo", "dpo", "evaluate"]
+    last = stages[-1]
+    assert isinstance(last, EvaluateSpec)
+    policies = [name.removeprefix("stage:") for name in (last.policy, *last.evaluate.against)]
+    assert policies == ["sft", "ppo", "dpo"]
+    figures, difference = RESULT["rows"][1], RESULT["differences"][0]
+    result: dict[str, Any] = RESULT | {
+        "rows": [figures | {"policy": name} for name in policies],
+        "differences": [difference | {"policy": name} for name in policies[1:]],
+        "samples": [{"prompt": "Why?", "responses": {p: f"says {p}" for p in policies}}],
+    }
+    lines = render(result).splitlines()  # type: ignore[arg-type]
+    assert lines[2].split() == policies
+    assert ["gold", "+1.73", "+1.73", "+1.73"] in [line.split() for line in lines]
+    assert all(any(f"{p} − sft  gold" in line for line in lines) for p in ("ppo", "dpo"))
+    assert all(any(line.split()[:3] == [p, "says", p] for line in lines) for p in policies)
 
 
 def test_the_table_fits_80_columns_with_many_policies_and_strange_text() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,32 +74,56 @@ def test_a_run_that_waits_can_be_stopped(lab: Lab, tmp_path: Path) -> None:
     assert "stopped" in run_state(runs[1]).detail
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(lab: Lab) -> None:
-    run = lab.start("smoke", "ppo.steps=12", "checkpoints.every=3", "checkpoints.keep=5")
-    lab.at_step(run, 8)
-    lab.kill(run)
-    expected = {row.step: row.metrics["kl"] for row in lab.steps(run)}
-    _, newest = next(saved(run.checkpoints))
-    weights = newest / "policy.safetensors"
+def harm(folder: Path) -> str:
+    """Flip a bit of a checkpoint; what the run says of it."""
+    weights = folder / "policy.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
+    return f"checkpoint {folder.name}: policy.safetensors is damaged"
+
+
+def lose(folder: Path) -> str:
+    """Remove a file of a checkpoint; what the run says of it."""
+    (folder / "optimizer.safetensors").unlink()
+    return f"checkpoint {folder.name}: optimizer.safetensors is missing"
+
+
+@pytest.mark.parametrize("spoil", [harm, lose])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    lab: Lab, spoil: Callable[[Path], str]
+) -> None:
+    """The run ends as one that nothing happened to."""
+    settings = ("ppo.steps=10", "checkpoints.every=2", "checkpoints.keep=5")
+    calm = lab.start("smoke", *settings)
+    run = lab.start("smoke", *settings)
+    lab.at_step(run, 7)
+    lab.kill(run)
+    (_, newest), (before, _) = list(saved(run.checkpoints))[:2]
+    said = spoil(newest)
     start_engine(run)
-    assert lab.ended(run).word == "done"
-    assert f"checkpoint {newest.name}: policy.safetensors is damaged" in events(run)
-    again = {row.step: row.metrics["kl"] for row in lab.steps(run)}
-    assert {step: again[step] for step in expected} == expected
+    assert lab.ended(run).word == lab.ended(calm).word == "done"
+    assert said in events(run)
+    assert sessions(run) == [None, before]
+    assert lab.figures(run) == lab.figures(calm)
+    assert lab.weights(run) == lab.weights(calm)
 
 
-def test_a_missing_checkpoint_file_is_named_too(lab: Lab) -> None:
+def sessions(run: RunDir) -> list[int | None]:
+    """The step that each life of a run went on from."""
+    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
+        return [session.resumed_from_step for session in reader.sessions()]
+
+
+def test_a_run_without_a_sound_checkpoint_begins_anew(lab: Lab) -> None:
     run = lab.start("smoke", "ppo.steps=6", "checkpoints.every=2")
     lab.at_step(run, 4)
     lab.kill(run)
-    for _, folder in saved(run.checkpoints):
-        (folder / "optimizer.safetensors").unlink()
+    said = [lose(folder) for _, folder in saved(run.checkpoints)]
     start_engine(run)
     assert lab.ended(run).word == "done"
-    assert "optimizer.safetensors is missing" in events(run)
+    assert all(text in events(run) for text in said)
+    assert sessions(run) == [None, 0]
     assert [row.step for row in lab.steps(run)] == list(range(1, 7))
 
 

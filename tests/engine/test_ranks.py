@@ -1,11 +1,13 @@
 """Data parallel: two processes give what one gives with the same global batch."""
 
+import json
 import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load
@@ -42,8 +44,8 @@ def two_processes(lab: Lab, run: RunDir) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def trained_by_two(lab: Lab, *overrides: str) -> RunDir:
-    (run,) = create(lab.home, load_preset("smoke", list(overrides)), "two")
+def trained_by_two(lab: Lab, preset: str, *overrides: str) -> RunDir:
+    (run,) = create(lab.home, load_preset(preset, list(overrides)), "two")
     with two_processes(lab, run) as process:
         assert process.wait() == 0, run.log.read_text()
     return run
@@ -75,8 +77,60 @@ def test_two_processes_equal_one(lab: Lab, overrides: tuple[str, ...]) -> None:
     settings = (*FP32, "ppo.steps=4", *overrides)
     alone = lab.start("smoke", *settings)
     lab.ended(alone)
-    together = trained_by_two(lab, *settings)
+    together = trained_by_two(lab, "smoke", *settings)
     assert lab.figures(together).keys() == {1, 2, 3, 4}
+    same(lab, alone, together)
+
+
+TUNING = """
+stage = "STAGE"
+policy = "builtin:tiny-llama"
+device = "cpu"
+threads = 1
+[model]
+dtype = "fp32"
+[data]
+path = "ROWS"
+eval_rows = 5
+max_tokens = 64
+[lora]
+r = 4
+[STAGE.batches]
+batch_size = 6
+micro_batch_size = 2
+max_steps = 4
+eval_every = 2
+[STAGE.optimizer]
+lr = 0.005
+"""
+OWN_ANSWERS = """
+[dpo]
+sample_every = 2
+sample_prompts = 4
+[dpo.sampling]
+max_new_tokens = 8
+"""
+
+
+@pytest.mark.parametrize(
+    "stage", ["sft", *(pytest.param(s, marks=pytest.mark.slow) for s in ("reward", "dpo"))]
+)
+def test_two_processes_tune_as_one_does(lab: Lab, tmp_path: Path, stage: str) -> None:
+    """Rows of unequal length, and held-out rows that no number of processes divides."""
+    rows = tmp_path / "pairs.jsonl"
+    pairs = [
+        {"prompt": f"say {i}", "chosen": "yes " * (1 + i % 5), "rejected": "no " * (1 + i % 3)}
+        for i in range(29)
+    ]
+    rows.write_text("\n".join(map(json.dumps, pairs)))
+    preset = tmp_path / f"{stage}.toml"
+    text = TUNING + (OWN_ANSWERS if stage == "dpo" else "")
+    preset.write_text(text.replace("STAGE", stage).replace("ROWS", str(rows)))
+    alone = lab.start(preset)
+    assert lab.ended(alone).word == "done"
+    together = trained_by_two(lab, str(preset))
+    assert lab.figures(together).keys() == {1, 2, 3, 4}
+    assert any(name.startswith("eval_") for name in lab.figures(together)[2])
     same(lab, alone, together)
 
 

@@ -139,16 +139,21 @@ def pipeline(tmp_path: Path) -> Path:
 
 
 @pytest.mark.cold
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(1, 0), *(pytest.param(4, n, marks=pytest.mark.slow) for n in (1, 2))]
+)
 def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
-    lab: Lab, pipeline: Path
+    lab: Lab, pipeline: Path, kills: int, seed: int
 ) -> None:
-    """The whole chain, steered and with every engine killed at random moments; each run is then
+    """The whole chain, steered and with every engine killed at random steps; each run is then
     replayed in peace."""
-    chance = random.Random(0)
-    harried = lab.start_all(pipeline, name="harried")
+    chance = random.Random(seed)
+    harried = lab.start_all(pipeline, "sft.batches.epochs=3", name="harried")
     for run in harried:
-        harry(lab, run, chance)
+        harry(lab, run, chance, kills)
         assert run_state(run).word == "done", run_state(run).detail
+        if run.spec().stage in ("sft", "reward", "ppo", "dpo"):
+            assert_harried(run)
     for run in harried:
         calm = replay(run)
         assert lab.ended(calm).word == "done", run_state(calm).detail
@@ -191,26 +196,42 @@ def test_a_pipeline_hands_each_output_on_and_repeats_itself_under_kills(
     assert (ppo.output / "README.md").read_text().count(sft.id) >= 1
 
 
-def harry(lab: Lab, run: RunDir, chance: random.Random) -> None:
-    """Change a knob and kill a run, twice, at random moments of its work, and resume it."""
+def harry(lab: Lab, run: RunDir, chance: random.Random, kills: int) -> None:
+    """Change a knob of a run that is under way, kill it at a random step and resume it.
+
+    The first kill comes when there is a checkpoint, later ones also while the engine starts.
+    """
     other = {
         "ppo": ("kl_coef", 0.1),
         "dpo": ("beta", 0.5),
         "collect": ("temperature", 1),
         "evaluate": ("temperature", 1),
     }
-    knob, most = other.get(run.spec().stage, ("lr", 0.01))
-    for _ in range(2):
-        lab.until(lambda: run_state(run).ended or run_state(run).word == "running", "work")
+    stage = run.spec().stage
+    knob, most = other.get(stage, ("lr", 0.01))
+    first = chance.randint(1, 2) if stage == "evaluate" else chance.randint(3, 4)
+    for kill in range(kills):
+        # Killed while it does the step after that; each second step leaves a checkpoint.
+        target = first if kill == 0 else lab.step_of(run) + chance.randint(0, 2)
+        lab.at_step(run, target - 2)
         inbox.send(run.inbox, "set", {"knob": knob, "value": most * chance.uniform(0.5, 1.0)})
-        end = time.monotonic() + chance.uniform(3.0, 9.0)
-        lab.until(lambda end=end: run_state(run).ended or time.monotonic() > end, "the moment")
+        lab.at_step(run, target)
+        time.sleep(chance.uniform(0.0, 0.1))
         if run_state(run).ended:
             break
         lab.kill(run)
         if run_state(run).word == "lost":
             start_engine(run)
     lab.ended(run)
+
+
+def assert_harried(run: RunDir) -> None:
+    """It went on from a checkpoint, and its knob was turned while it ran."""
+    with StoreReader.open(run.store) as reader:  # type: ignore[union-attr]
+        resumed = [session.resumed_from_step or 0 for session in reader.sessions()]
+        turned = [knob.step for knob in reader.knobs() if knob.source == "command"]
+    assert max(resumed) > 0, f"{run.id} was killed before its first checkpoint: {resumed}"
+    assert max(turned) > 1, f"{run.id} was steered before its first step: {turned}"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_engine.job.presets import load_preset
-from rlhf_engine.job.remedies import remedies
+from rlhf_engine.job.remedies import loading_remedies, remedies
 from rlhf_engine.job.spec import Spec
 
 HEAD = 'policy = "some/model"\n[data]\npath = "rows.jsonl"\n'
@@ -65,3 +65,20 @@ def test_what_is_offered_helps_there(tmp_path: Path) -> None:
     assert "dpo.sampling.merge=false" in names("dpo")
     assert "data.max_tokens=512" in names("dpo", *SMALL)
     assert names("reward", "model.quantization=nf4").count("data.max_tokens=512") == 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_while_the_base_loads_only_what_shrinks_it_is_offered(tmp_path: Path, stage: str) -> None:
+    assert loading_remedies(spec_of(tmp_path, stage)) == [
+        "model.quantization=int8 (a slightly coarser base)",
+        "model.quantization=nf4 (a coarser base)",
+        "a smaller base model",
+    ]
+    wide = loading_remedies(spec_of(tmp_path, stage, "model.dtype=fp32"))
+    assert wide[0] == "model.dtype=bf16 (coarser rounding)"
+    for setting in (text.split(" ")[0] for text in wide[:-1]):
+        taken = spec_of(tmp_path, stage, "model.dtype=fp32", setting)
+        assert not any(text.startswith(setting) for text in loading_remedies(taken))
+    assert loading_remedies(spec_of(tmp_path, stage, "model.quantization=nf4")) == [
+        "a smaller base model"
+    ]

@@ -207,3 +207,17 @@ def test_conversations_beside_ppo_are_read_and_must_be_there_to_be_weighted(file
     check_change(plain, knob, 0.0)
     with pytest.raises(SpecError, match=r"^ptx_coef = 2: coef > 0 needs"):
         check_change(plain, knob, 2.0)
+
+
+def test_an_adaptive_coefficient_cannot_be_0_which_it_could_never_leave(file: Path) -> None:
+    adaptive, says = "ppo.kl.controller=adaptive", "coef = 0 .*set coef above 0, or controller ="
+    load_preset(str(file), ["ppo.kl.coef=0"])
+    with pytest.raises(SpecError, match=rf"ppo\.kl: {says}"):
+        load_preset(str(file), [adaptive, "ppo.kl.coef=0"])
+    with pytest.raises(SpecError, match=rf"changes\.0: kl_coef = 0: {says}"):
+        load_preset(str(file), [adaptive, "changes=[{step = 2, knob = 'kl_coef', value = 0}]"])
+    spec = load_preset(str(file), [adaptive]).stages[0]
+    knob = find_knob(type(spec), "kl_coef")
+    check_change(spec, knob, 1e-6)
+    with pytest.raises(SpecError, match=rf"^kl_coef = 0: {says}"):
+        check_change(spec, knob, 0.0)

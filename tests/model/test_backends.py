@@ -11,6 +11,7 @@ import torch
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 
 from rlhf_engine import memory
+from rlhf_engine.fitting import out_of_memory
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.footprint import COLUMNS
 from rlhf_engine.job.sections import Lora, Sampling
@@ -154,12 +155,21 @@ def test_an_error_in_the_librarys_thread_comes_out_and_leaves_nothing_behind(
     assert sampled(backend) == expected
 
 
-def test_a_paged_cache_that_cannot_fit_says_what_to_lower(
+def test_a_paged_cache_that_cannot_fit_counts_as_out_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PagedAttentionCache, "__init__", _no_memory)
-    with pytest.raises(SpecError, match=r"lower sampling\.batch_size"):
-        sampled(ContinuousRollout(ragged_roles(tmp_path), 4, True))
+    """So that the step is done again with fewer rows; the rollout after it is as ever."""
+    roles = ragged_roles(tmp_path)
+    backend = ContinuousRollout(roles, 4, True)
+    expected, before = sampled(backend), set(threading.enumerate())
+    with monkeypatch.context() as patch:
+        patch.setattr(PagedAttentionCache, "__init__", _no_memory)
+        with pytest.raises(MemoryError) as caught:
+            sampled(backend)
+    assert out_of_memory(caught.value)
+    assert set(threading.enumerate()) <= before
+    backend.batch_size = 2
+    assert_same(sampled(backend), expected)
 
 
 def _no_memory(*_: object, **__: object) -> None:

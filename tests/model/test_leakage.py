@@ -35,9 +35,13 @@ def outputs(roles: Roles) -> dict[str, Tensor]:
 
 
 def four_roles_with_heads(
-    folder: Path, kind: str, quantization: str = "none", device: str = "cpu"
+    folder: Path,
+    kind: str,
+    quantization: str = "none",
+    device: str = "cpu",
+    dtype: str = "fp32",
 ) -> Roles:
-    roles = four_roles(folder, kind, quantization, device)
+    roles = four_roles(folder, kind, quantization, device, dtype)
     for seed, role in enumerate(sorted(roles.heads)):
         generator = torch.Generator().manual_seed(seed)
         weight = roles.heads[role].weight
@@ -53,12 +57,19 @@ def train(roles: Roles, role: str) -> None:
         optimizer.update(0.01, 1.0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+FORMATS = [
+    *((kind, "none", "fp32") for kind in KINDS),
+    *(("llama", *form) for form in (("nf4", "fp32"), ("int8", "fp32"), ("none", "bf16"))),
+    *(("llama", form, "bf16") for form in ("nf4", "int8")),
+]
+
+
+@pytest.mark.parametrize(("kind", "quantization", "dtype"), FORMATS)
 @pytest.mark.parametrize("trained", ROLES)
 def test_what_one_role_does_leaves_no_trace_in_the_others(
-    tmp_path: Path, kind: str, trained: str
+    tmp_path: Path, kind: str, quantization: str, dtype: str, trained: str
 ) -> None:
-    roles = four_roles_with_heads(tmp_path / "base", kind)
+    roles = four_roles_with_heads(tmp_path / "base", kind, quantization, "cpu", dtype)
     assert_no_trace(roles, trained, tmp_path / "adapter", CachedRollout)
 
 

@@ -1,12 +1,15 @@
 """Roles on one base: each equals a model that has that role alone, and none leaks."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.sections import Lora
 from rlhf_engine.model import merged as merged_copy
 from rlhf_engine.model.merged import MergedCopy
@@ -26,9 +29,13 @@ def stir(roles: Roles, seed: int = 0) -> None:
 
 
 def four_roles(
-    folder: Path, kind: str = "llama", quantization: str = "none", device: str = "cpu"
+    folder: Path,
+    kind: str = "llama",
+    quantization: str = "none",
+    device: str = "cpu",
+    dtype: str = "fp32",
 ) -> Roles:
-    roles = Roles(tiny_base(folder, kind, quantization, device))
+    roles = Roles(tiny_base(folder, kind, quantization, device, dtype))
     for index, role in enumerate(ROLES):
         roles.add_new(role, Lora(r=4, alpha=8), index)
     for role in ("reward", "value"):
@@ -148,6 +155,39 @@ def adapter_gradients(roles: Roles) -> list[Tensor]:
 def test_quantized_gradients_survive_an_evaluation_and_a_save(tmp_path: Path) -> None:
     """bitsandbytes repacks 4-bit weights for CPU inference and would silently break these."""
     assert_gradients_survive(four_roles(tmp_path, quantization="nf4"))
+
+
+def test_no_four_bit_layer_is_left_to_be_repacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU where bitsandbytes would do so, whatever CPU this is."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    model = tiny_base(tmp_path, quantization="nf4").model
+    layers = [m for m in model.modules() if isinstance(m, Linear4bit)]
+    assert len(layers) == 14
+    assert Linear4bit(8, 8).support_avx512bf16_for_cpu, "and a new one would be"
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+
+
+@pytest.mark.parametrize("repacks", [True, False])
+def test_a_switch_that_bitsandbytes_has_renamed_is_told_where_it_matters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repacks: bool
+) -> None:
+    plain = Linear4bit.__init__
+
+    def renamed(self: Linear4bit, *args: Any, **options: Any) -> None:
+        plain(self, *args, **options)
+        self.repacks_on_cpu = vars(self).pop("support_avx512bf16_for_cpu")
+
+    monkeypatch.setattr(Linear4bit, "__init__", renamed)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: repacks)
+    if not repacks:
+        tiny_base(tmp_path, quantization="nf4")
+        return
+    with pytest.raises(
+        SpecError, match=r"bitsandbytes .* has no switch .* model\.quantization = none"
+    ):
+        tiny_base(tmp_path, quantization="nf4")
 
 
 def assert_gradients_survive(roles: Roles) -> None:

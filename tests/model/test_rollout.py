@@ -1,18 +1,26 @@
 """Sampling: what a response depends on, and on what not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rlhf_engine.job.sections import Lora
+from rlhf_engine.model import base as base_module
 from rlhf_engine.model.roles import Roles
 from rlhf_engine.rollout import CachedRollout, draw
+from rlhf_engine.rollout.static import StaticRollout
 from rlhf_engine.scoring import hidden_states, pack, response_logprobs
 from tests.model.test_roles import stir
 from tests.tiny import KINDS, tiny_base
 
 PROMPTS = [[5, 6, 7], [9] * 11, [20, 21, 22, 23, 24], [30], [40, 41], [50] * 7]
+# No other size in these models.
+VOCABULARY = 2063
 
 
 def quiet(done: int, total: int) -> None:
@@ -66,6 +74,56 @@ def test_greedy_draws_equal_generate(roles: Roles) -> None:
                 pad_token_id=0,
             )[0, len(prompt) :].tolist()
         assert response.tokens == expected[: len(response.tokens)]
+
+
+class Copies(TorchDispatchMode):
+    """The largest new tensor of any operation, and those that pair a batch with the vocabulary."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.largest, self.batched = 0, 0
+        self._weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        # In inference mode a product arrives whole, before it is decided how to do it.
+        if func.overloadpacket in (torch.ops.aten.linear, torch.ops.aten.matmul):
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and not self._is_weight(leaf):
+                self.largest = max(self.largest, leaf.numel())
+        if func.overloadpacket is torch.ops.aten.bmm:
+            self.batched += any(VOCABULARY in tensor.shape for tensor in args)
+        return result
+
+    def _is_weight(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() in self._weights
+
+
+@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("make", [CachedRollout, StaticRollout])
+def test_a_decoded_token_in_bf16_copies_no_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: type[CachedRollout], merge: bool
+) -> None:
+    """On the CPU torch copies the head once a row for the last column of (B, T, H) states."""
+    monkeypatch.setattr(base_module, "product_dtype", lambda storage, device: storage)
+    roles = Roles(tiny_base(tmp_path, dtype="bf16", vocabulary=VOCABULARY))
+    roles.add_new("policy", Lora(r=4, alpha=8), 0)
+    roles.freeze()
+    head = roles.vocabulary_head.weight
+    assert head.dtype == torch.bfloat16
+    assert head.shape[0] == VOCABULARY
+    with Copies(roles.base.model) as seen:
+        make(roles, 6, merge).sample("policy", PROMPTS, torch.rand(6, 2), 1.0, quiet)
+    assert 6 * VOCABULARY <= seen.largest < head.numel()
+    assert not seen.batched
+    states = torch.zeros(6, 11, roles.hidden_size, dtype=torch.bfloat16)
+    with Copies(roles.base.model) as usual:
+        torch.nn.functional.linear(states[:, -1:], head)
+    assert usual.batched == 1, "the product whose kernel makes those copies"
 
 
 def test_a_response_ends_with_its_end_token(roles: Roles) -> None:

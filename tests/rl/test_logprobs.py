@@ -10,6 +10,7 @@ from rlhf_engine.rl.logprobs import best_tokens, token_logprobs
 from tests.rl.golden import close, golden
 
 ROWS, WIDTH, VOCABULARY = 37, 6, 53
+NAME = "06_logprob_temperature"
 
 
 def naive(
@@ -47,12 +48,35 @@ class Sizes(TorchDispatchMode):
 
 @pytest.mark.parametrize("index", range(5))
 def test_log_probs_and_entropies_match_trl_at_each_temperature(index: int) -> None:
-    known = golden("06_logprob_temperature")
+    known = golden(NAME)
     logits, ids = known["logits"].flatten(0, 1), known["ids"].flatten()
     head = torch.eye(logits.shape[1], dtype=torch.float64)
     ours = token_logprobs(logits, head, ids, float(known["temperatures"][index]), chunk=4)
     close(ours.logp, known[f"logprob_{index}"].flatten())
     close(ours.entropy, known[f"entropy_{index}"].flatten())
+
+
+def test_log_probs_in_fp32_match_trl() -> None:
+    close(golden_logps(torch.float32), golden(NAME)["logprob_f32_t0.7"].flatten(), 1e-6)
+
+
+def test_log_probs_in_bf16_are_at_least_as_exact_as_trls() -> None:
+    known = golden(NAME)
+    ours, error = golden_logps(torch.bfloat16), float(known["bf16_abs_err_vs_f64"])
+    theirs, exact = (known[k].flatten() for k in ("logprob_bf16_t0.7_as_f32", "logprob_0"))
+    assert (theirs - exact).abs().max() == pytest.approx(error)
+    assert (ours - exact).abs().max() <= error
+    assert (ours - theirs).abs().max() <= error
+
+
+def golden_logps(dtype: torch.dtype) -> Tensor:
+    """Log-probs of the known logits, rounded to a type, at temperature 0.7."""
+    known = golden(NAME)
+    logits, ids = known["logits"].flatten(0, 1).to(dtype), known["ids"].flatten()
+    head = torch.eye(logits.shape[1], dtype=dtype)
+    found = token_logprobs(logits, head, ids, float(known["temperatures"][0]), chunk=4).logp
+    assert found.dtype == torch.float32
+    return found
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])

@@ -20,9 +20,11 @@ Rows = list[list[float]]
 class Plain:
     """One role as a model of its own, by transformers and PEFT: no batch, no padding, no cache."""
 
-    def __init__(self, base: Path, adapter: Path, *, head: bool = False) -> None:
+    def __init__(self, base: Path, adapter: Path | None, *, head: bool = False) -> None:
         model = plain_model(base, head=head)
-        self.model = PeftModel.from_pretrained(model, str(adapter), is_trainable=True).eval()
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+        self.model = model.eval()
 
     def __call__(self, ids: Sequence[int]) -> Tensor:
         """What the model says after the last of these tokens: logits (V,), or its score ()."""
@@ -117,12 +119,7 @@ def aim_by_hand(
         whole = group_advantages(net, ppo.advantage, ppo.group_size)
         spread = [[a] * len(row) for a, row in zip(whole, kl, strict=True)]
         return spread, [[0.0] * len(row) for row in kl]
-    rewards = [[-kl_coef * x for x in row] for row in kl]
-    for row, score in zip(rewards, scores, strict=True):
-        if row:
-            row[-1] += score
-    if ppo.whiten_rewards:
-        rewards = whitened(rewards, shift=False)
+    rewards = rewards_by_hand(kl, scores, kl_coef, ppo)
     advantages = [
         gae_by_hand(own, seen, ppo.gamma, ppo.lam)
         for own, seen in zip(rewards, values, strict=True)
@@ -132,6 +129,15 @@ def aim_by_hand(
         for own, seen in zip(advantages, values, strict=True)
     ]
     return whitened(advantages, shift=True), returns
+
+
+def rewards_by_hand(kl: Rows, scores: Sequence[float], kl_coef: float, ppo: Ppo) -> Rows:
+    """What each token earns: minus the price of its drift, and the score on the last one."""
+    rewards = [[-kl_coef * x for x in row] for row in kl]
+    for row, score in zip(rewards, scores, strict=True):
+        if row:
+            row[-1] += score
+    return whitened(rewards, shift=False) if ppo.whiten_rewards else rewards
 
 
 def gae_by_hand(rewards: list[float], values: list[float], gamma: float, lam: float) -> list[float]:
@@ -161,12 +167,15 @@ def group_advantages(net: list[float], kind: str, size: int) -> list[float]:
 
 
 class Learner:
-    """Policy, reference, judge and critic, each a model of its own, trained by PPO."""
+    """Policy, reference, judge and critic, each a model of its own, trained by PPO.
 
-    def __init__(self, inputs: Inputs, ppo: Ppo, seed: int) -> None:
+    With `fresh`, the adapter of a policy that started from the bare base, that is the reference.
+    """
+
+    def __init__(self, inputs: Inputs, ppo: Ppo, seed: int, fresh: Path | None = None) -> None:
         self.ppo, self.seed = ppo, seed
-        self.policy = Plain(inputs.base, inputs.policy)
-        self.reference = Plain(inputs.base, inputs.policy)
+        self.policy = Plain(inputs.base, fresh or inputs.policy)
+        self.reference = Plain(inputs.base, None if fresh else inputs.policy)
         self.judge = Plain(inputs.base, inputs.reward, head=True)
         self.groups = [self.policy.trained]
         self.critic: Plain | None = None

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers.generation.continuous_batching.cache import PagedAttentionCache
 
 from rlhf_engine import __main__ as engine
 from rlhf_engine.job.presets import load_preset
@@ -119,3 +120,21 @@ def failing_generation(fault: Exception, skip: int) -> Iterator[None]:
         patch.setattr(CachedRollout, "_batch", batch)
         yield
     assert count > skip, "the batch that was to fail came"
+
+
+@contextmanager
+def failing_paged_cache(skip: int, times: int = 1) -> Iterator[None]:
+    """Let the cache of continuous batching find too little memory."""
+    plain, count = PagedAttentionCache.__init__, 0
+
+    def make(self: PagedAttentionCache, *args: Any, **kwargs: Any) -> None:
+        nonlocal count
+        count += 1
+        if skip < count <= skip + times:
+            raise MemoryError("more than available memory")
+        plain(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PagedAttentionCache, "__init__", make)
+        yield
+    assert count > skip, "the cache that was to fail was made"

@@ -19,7 +19,13 @@ from rlhf_engine.runs.checkpoints import folder_of
 from rlhf_engine.runs.directory import RunDir
 from rlhf_engine.runs.state import run_state
 from rlhf_engine.runs.writer import StoreWriter
-from tests.stages.inside import Chosen, Inside, failing_generation, failing_pass
+from tests.stages.inside import (
+    Chosen,
+    Inside,
+    failing_generation,
+    failing_paged_cache,
+    failing_pass,
+)
 
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 CPU = RuntimeError(
@@ -249,6 +255,45 @@ def test_one_row_that_does_not_fit_ends_the_run_with_remedies(
         "out of memory in step 1 (train) with sft.batches.micro_batch_size=1; the cheapest "
         "remedies: model.dtype=bf16 (coarser rounding), sft.optimizer.eight_bit=true (coarser "
         "moments), model.quantization=nf4 (a coarser base)"
+    )
+
+
+def test_a_paged_cache_shrinks_too(
+    inside: Inside, presets: dict[str, Path], calm: dict[str, RunDir]
+) -> None:
+    with failing_paged_cache(0):
+        run = inside.run(presets["ppo"], "ppo.sampling.backend=continuous")
+    (warning,) = inside.warnings(run)
+    assert "out of memory with sampling.batch_size 4: generate of step 1 redone with 2" in warning
+    same(inside, run, calm["ppo"])
+
+
+def test_a_paged_cache_that_holds_not_one_row_ends_the_run_with_remedies(
+    inside: Inside, presets: dict[str, Path]
+) -> None:
+    with failing_paged_cache(0, times=1000):
+        run = inside.run(presets["ppo"], "ppo.sampling.backend=continuous")
+    detail = run_state(run).detail
+    assert "with ppo.sampling.batch_size=1; the cheapest remedies: " in detail
+    assert "model.dtype=bf16" in detail
+
+
+def test_a_base_that_does_not_fit_ends_the_run_with_what_shrinks_it(
+    inside: Inside, presets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Smaller batches, checkpointing or a smaller optimizer would not."""
+
+    def load(*_: object) -> None:
+        raise CUDA
+
+    monkeypatch.setattr("rlhf_engine.stages.build.load_base", load)
+    run = inside.run(presets["ppo"])
+    state = run_state(run)
+    assert state.word == "failed"
+    assert state.detail.startswith("out of memory while loading ")
+    assert state.detail.endswith(
+        "; the cheapest remedies: model.dtype=bf16 (coarser rounding), model.quantization=int8 "
+        "(a slightly coarser base), model.quantization=nf4 (a coarser base), a smaller base model"
     )
 
 

@@ -1,7 +1,7 @@
 """No stage ever makes a tensor of all its tokens times the vocabulary."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from rlhf_engine.scoring import Pack
 from rlhf_engine.stages import masked_tokens, ppo_update
 from tests.stages.inputs import Inputs, build, make_inputs, make_spec
 
-# A prime, and no other size in these models: what has this dimension ranges over the vocabulary.
+# A prime, and no other size in these models: a tensor whose elements are a multiple of it ranges
+# over the vocabulary, flattened or not.
 VOCABULARY = 263
 SAMPLED_AT_ONCE = 12
 
@@ -43,7 +44,7 @@ class Phases(Reporter):
 
 
 class VocabularyRows(TorchDispatchMode):
-    """Counts, by phase, the rows of the largest new tensor with a dimension of the vocabulary."""
+    """Counts, by phase, the rows of the largest new tensor that ranges over the vocabulary."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -55,8 +56,10 @@ class VocabularyRows(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and VOCABULARY in leaf.shape and not self._is_weight(leaf):
-                rows = leaf.numel() // VOCABULARY
+            if not isinstance(leaf, Tensor) or self._is_weight(leaf):
+                continue
+            rows, rest = divmod(leaf.numel(), VOCABULARY)
+            if rows and not rest:
                 self.rows[Phases.now] = max(self.rows[Phases.now], rows)
         return result
 
@@ -73,11 +76,17 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 
 def rows_of_a_step(stage: str, inputs: Inputs, home: Path, **changes: Any) -> dict[str, int]:
+    return rows_and_metrics(stage, inputs, home, **changes)[0]
+
+
+def rows_and_metrics(
+    stage: str, inputs: Inputs, home: Path, **changes: Any
+) -> tuple[dict[str, int], Mapping[str, float]]:
     spec = make_spec(stage, inputs, **changes)
     built = build(spec, home, Phases)
     with VocabularyRows(built._roles.base.model) as seen:  # type: ignore[attr-defined]
-        built.step(1, knob_values(spec))
-    return dict(seen.rows)
+        record = built.step(1, knob_values(spec))
+    return dict(seen.rows), record.metrics
 
 
 BIG_PPO = {
@@ -92,6 +101,19 @@ BIG_PPO = {
 @pytest.mark.parametrize("more", [{}, {"value": "shared"}, {"advantage": "rloo"}])
 def test_ppo(inputs: Inputs, tmp_path: Path, more: dict[str, Any]) -> None:
     rows = rows_of_a_step("ppo", inputs, tmp_path, **BIG_PPO, **more)
+    chunks = {"measure": CHUNK_ROWS, "update": CHUNK_ROWS}
+    assert rows == {"generate": SAMPLED_AT_ONCE, **chunks}
+
+
+@pytest.mark.parametrize("backend", ["cached", "static"])
+def test_ppo_with_conversations_and_held_out_prompts(
+    inputs: Inputs, tmp_path: Path, backend: str
+) -> None:
+    ptx = {"coef": 0.5, "batch_size": 40, "data": {"path": str(inputs.rows)}}
+    sampling = {**BIG_PPO["sampling"], "backend": backend}
+    changes = {**BIG_PPO, "sampling": sampling, "ptx": ptx, "eval_every": 1}
+    rows, metrics = rows_and_metrics("ppo", inputs, tmp_path, eval_rows=2, **changes)
+    assert {"ptx_loss", "eval_score"} <= metrics.keys()
     chunks = {"measure": CHUNK_ROWS, "update": CHUNK_ROWS}
     assert rows == {"generate": SAMPLED_AT_ONCE, **chunks}
 
@@ -125,13 +147,25 @@ def whole_logits(roles: Roles, hidden: Tensor, block: Pack, temperature: float) 
     return TokenLogProbs(logp.gather(-1, block.targets[:, None])[:, 0], entropy.detach())
 
 
+def flat_logits(roles: Roles, hidden: Tensor, block: Pack, temperature: float) -> TokenLogProbs:
+    """A fused kernel's way: one long row of all tokens' logits; nothing has the vocabulary's size.
+
+    Only what it allocates matters here, so that its numbers are right for a head of zeros alone.
+    """
+    count = len(block.targets)
+    flat = torch.zeros(count * VOCABULARY)
+    logp = hidden.sum() * 0 - flat.exp().sum().div(count).log()
+    return TokenLogProbs(logp.expand(count), torch.zeros(count))
+
+
+@pytest.mark.parametrize("way", [whole_logits, flat_logits])
 def test_the_usual_way_would_be_seen(
-    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(ppo_update, "response_logprobs", whole_logits)
+    monkeypatch.setattr(ppo_update, "response_logprobs", way)
     rows = rows_of_a_step("ppo", inputs, tmp_path, **BIG_PPO)
     assert rows["measure"] == CHUNK_ROWS
-    assert rows["update"] > 16 * 16
+    assert rows["update"] >= 16 * 16
 
 
 def test_a_backward_pass_is_watched_too(

@@ -1,18 +1,35 @@
 """PPO end to end against a re-computation of every token by plain transformers and PEFT."""
 
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from rlhf_engine.job.knobs import knob_values
+from rlhf_engine.job.spec import Ppo
+from rlhf_engine.rl.advantages import gae
 from rlhf_engine.runs.sample import Sample
 from rlhf_engine.seeding import noise
-from tests.stages.by_hand import Batch, Learner, aim_by_hand, flat, kls, mean, variance
+from rlhf_engine.stages import ppo, ppo_batch
+from rlhf_engine.stages.ppo_batch import Targets, aim
+from rlhf_engine.stages.stage import Stage
+from tests.stages.by_hand import (
+    Batch,
+    Learner,
+    Rows,
+    aim_by_hand,
+    flat,
+    kls,
+    mean,
+    rewards_by_hand,
+    variance,
+)
 from tests.stages.inputs import (
     ENDS,
     Inputs,
@@ -42,19 +59,47 @@ DEEP: list[tuple[str, dict[str, Any]]] = [
     ("gpt_neox", {"advantage": "dr_grpo", "group_size": 6, "normalise_score": "none"}),
 ]
 CASES = [
-    *FAST,
-    *(pytest.param(*case, marks=pytest.mark.slow) for case in DEEP),
+    *((*case, False) for case in FAST),
+    ("llama", {}, True),
+    *(pytest.param(*case, False, marks=pytest.mark.slow) for case in DEEP),
 ]
 
 
-@pytest.mark.parametrize(("kind", "changes"), CASES)
+@dataclass
+class Aim:
+    """What every token earns and what the update aims at, as the engine has it. (B, T)."""
+
+    rewards: Tensor | None = None
+    targets: Targets | None = None
+
+
+@pytest.fixture
+def aimed(monkeypatch: pytest.MonkeyPatch) -> Aim:
+    """The targets of the latest step."""
+    found = Aim()
+
+    def rewarded(rewards: Tensor, *args: Any) -> Any:
+        found.rewards = rewards
+        return gae(rewards, *args)
+
+    def keep(*args: Any) -> Targets:
+        found.targets = aim(*args)
+        return found.targets
+
+    monkeypatch.setattr(ppo_batch, "gae", rewarded)
+    monkeypatch.setattr(ppo, "aim", keep)
+    return found
+
+
+@pytest.mark.parametrize(("kind", "changes", "bare"), CASES)
 def test_two_steps_equal_a_loop_over_tokens(
-    tmp_path: Path, kind: str, changes: dict[str, Any]
+    tmp_path: Path, aimed: Aim, kind: str, changes: dict[str, Any], bare: bool
 ) -> None:
+    """From an adapter, or from a bare base, which is then the reference."""
     inputs = make_inputs(tmp_path, kind)
-    spec = make_spec("ppo", inputs, **changes)
+    spec = make_spec("ppo", inputs, policy=inputs.base if bare else None, **changes)
     stage = build(spec, tmp_path)
-    learner = Learner(inputs, spec.ppo, spec.seed)
+    learner = Learner(inputs, spec.ppo, spec.seed, fresh(stage, tmp_path) if bare else None)
     started = weights(stage)
     same_weights(started, learner.weights())
     knobs = knob_values(spec)
@@ -76,7 +121,8 @@ def test_two_steps_equal_a_loop_over_tokens(
         advantages, returns = aim_by_hand(
             batch.logp, batch.ref_logp, batch.values, scores, knobs["kl_coef"], spec.ppo
         )
-        check_samples(samples, batch, scores, advantages)
+        check_samples(samples, batch, scores, advantages, spec.ppo)
+        check_aim(aimed, batch, scores, returns, knobs["kl_coef"], spec.ppo)
         lr = knobs["lr"] * step / 2
         update = learner.update(batch, step, advantages, returns, lr)
         expected = {**vars(update), **figures(batch, scores, returns, knobs["kl_coef"]), "lr": lr}
@@ -99,6 +145,13 @@ def test_two_steps_equal_a_loop_over_tokens(
     stage.finish(tmp_path, [])
     for name, tensor in load_file(tmp_path / "adapter_model.safetensors").items():
         assert torch.equal(tensor, ended[f"policy.{name.removeprefix('base_model.model.')}"])
+
+
+def fresh(stage: Stage, folder: Path) -> Path:
+    """The adapter that a stage starts with."""
+    (folder / "fresh").mkdir()
+    stage.finish(folder / "fresh", [])
+    return folder / "fresh"
 
 
 def look(learner: Learner, inputs: Inputs, samples: list[Sample], temperature: float) -> Batch:
@@ -132,8 +185,26 @@ def check_draws(learner: Learner, batch: Batch, step: int, longest: int) -> None
         assert not {EOS, *ENDS} & set(tokens[:-1])
 
 
+def check_aim(
+    aimed: Aim, batch: Batch, scores: list[float], returns: Rows, kl_coef: float, spec: Ppo
+) -> None:
+    """Each token's reward and return; the group estimators have neither."""
+    assert aimed.targets is not None
+    if spec.advantage != "gae":
+        assert aimed.rewards is None
+        assert not aimed.targets.returns.any()
+        return
+    assert aimed.rewards is not None
+    kl = kls(spec.kl.estimator, batch.logp, batch.ref_logp)
+    expected = rewards_by_hand(kl, scores, kl_coef, spec)
+    for ours, theirs in ((aimed.rewards, expected), (aimed.targets.returns, returns)):
+        for row, values in zip(ours.tolist(), theirs, strict=True):
+            assert row[: len(values)] == pytest.approx(values, rel=FIGURE, abs=1e-5)
+            assert not any(row[len(values) :])
+
+
 def check_samples(
-    samples: list[Sample], batch: Batch, scores: list[float], advantages: list[list[float]]
+    samples: list[Sample], batch: Batch, scores: list[float], advantages: Rows, spec: Ppo
 ) -> None:
     kl = kls("k1", batch.logp, batch.ref_logp)
     for row, sample in enumerate(samples):
@@ -143,8 +214,10 @@ def check_samples(
         assert sample.kl == pytest.approx(sum(kl[row]), rel=FIGURE, abs=1e-5)
         assert list(sample.logp) == pytest.approx(batch.logp[row], rel=FIGURE, abs=1e-5)
         assert list(sample.ref_logp) == pytest.approx(batch.ref_logp[row], rel=FIGURE, abs=1e-5)
-        if sample.value:
+        if spec.advantage == "gae":
             assert list(sample.value) == pytest.approx(batch.values[row], rel=FIGURE, abs=1e-5)
+        else:
+            assert not sample.value
         assert list(sample.advantage) == pytest.approx(advantages[row], rel=FIGURE, abs=1e-4)
 
 

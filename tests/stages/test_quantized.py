@@ -1,5 +1,6 @@
 """QLoRA: the gradients of every stage on an NF4 base are those of the dequantized base."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,20 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 
-from rlhf_engine.job.sections import Model
+from rlhf_engine.job.knobs import knob_values
+from rlhf_engine.job.sections import Lora, Model
 from rlhf_engine.model.base import Source, load_base
 from rlhf_engine.stages.build import ROUNDING
-from tests.stages.inputs import Inputs, inputs_on, make_inputs, make_spec, plain_model, run
+from tests.stages.inputs import (
+    Inputs,
+    build,
+    inputs_on,
+    make_inputs,
+    make_spec,
+    plain_model,
+    run,
+    weights,
+)
 
 NF4 = {"quantization": "nf4"}
 SHARED_UNMERGED: dict[str, Any] = {"value": "shared", "sampling": {"merge": False}}
@@ -92,13 +103,18 @@ def assert_as_dequantized(
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_the_first_ratios_of_a_quantized_policy_are_one(tmp_path: Path, dtype: str) -> None:
-    assert_first_ratios_are_one(tmp_path, dtype, "cpu")
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_the_first_ratios_of_a_quantized_policy_are_one(
+    tmp_path: Path, dtype: str, quantization: str
+) -> None:
+    assert_first_ratios_are_one(tmp_path, dtype, "cpu", quantization)
 
 
-def assert_first_ratios_are_one(folder: Path, dtype: str, device: str) -> None:
+def assert_first_ratios_are_one(
+    folder: Path, dtype: str, device: str, quantization: str = "nf4"
+) -> None:
     """One minibatch a step: all that the update shows is what its first minibatch shows."""
-    model = {**NF4, "dtype": dtype}
+    model = {"quantization": quantization, "dtype": dtype}
     once = {"epochs": 1, "minibatches": 1, "batch_size": 6}
     spec = make_spec("ppo", make_inputs(folder), model=model, device=device, **once)
     rounding = ROUNDING[dtype]
@@ -107,3 +123,29 @@ def assert_first_ratios_are_one(folder: Path, dtype: str, device: str) -> None:
         assert metrics["approx_kl"] <= rounding
         assert metrics["clip_fraction"] == 0.0
         assert metrics["grad_norm"] > 0.0
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "ppo"])
+def test_a_stage_with_eight_bit_moments_learns_about_what_it_learns_with_exact_ones(
+    tmp_path: Path, stage: str
+) -> None:
+    """At a rank where adapters are large enough for bitsandbytes to keep them in 8 bits."""
+    inputs = make_inputs(tmp_path)
+    moved = []
+    for eight_bit in (False, True):
+        spec = make_spec(stage, inputs, policy=inputs.base, optimizer={"eight_bit": eight_bit})
+        spec = spec.model_copy(update={"lora": Lora(r=64)})
+        built = build(spec, tmp_path)
+        start, state = weights(built), built.state()
+        assert state is not None
+        moments = {tensor.dtype for tensor in state.tensors["optimizer"].values()}
+        assert (torch.uint8 in moments) == eight_bit
+        for step in (1, 2):
+            record = built.step(step, knob_values(spec))
+            assert all(map(math.isfinite, record.metrics.values()))
+            assert not record.warnings
+        after = weights(built)
+        moved.append({name: after[name] - start[name] for name in start})
+    for name, exact in moved[0].items():
+        assert exact.norm() > 0
+        assert torch.cosine_similarity(moved[1][name].flatten(), exact.flatten(), 0) > 0.9, name
