@@ -197,6 +197,12 @@ class StoreReader:
         row = self._db.execute(sql).fetchone()
         return _steps([row], json.loads)[0] if row else None
 
+    def knobs_of_step(self, session: int, step: int) -> dict[str, float]:
+        """The values that a step of a session ran with; empty if it is not there."""
+        sql = "SELECT knobs FROM steps WHERE session = ? AND step = ?"
+        row = self._db.execute(sql, (session, step)).fetchone()
+        return _numbers(row[0], json.loads) if row else {}
+
     def samples(
         self, *, step: int | None = None, kind: str | None = None, after: int = 0, limit: int = 100
     ) -> list[SampleRow]:
