@@ -11,7 +11,7 @@ from tests.tui.fake_run import FakeRun, alive, fake_run
 from tests.tui.samples.conftest import Reader, reading, sample, trained
 from workbench.app import WorkbenchApp
 from workbench.screens.monitor import MonitorScreen
-from workbench.screens.samples import SAMPLES_KEYS, SamplesScreen
+from workbench.screens.samples import SamplesScreen
 from workbench.token_colours import BLUE, PALETTE, RED, Figure, scale_of
 from workbench.widgets.text_page import TextPage
 from workbench.widgets.token_text import TokenText
@@ -351,9 +351,3 @@ def test_colours_are_symmetric_and_their_texts_contrast() -> None:
     assert figure.style(4).bgcolor
     assert scale_of([*[1.0] * 99, 50.0, float("inf"), float("nan")]) == 1.0
     assert scale_of([]) == scale_of([0.0]) == 1.0
-
-
-def test_every_key_has_a_test() -> None:
-    text = Path(__file__).read_text()
-    for key in SAMPLES_KEYS:
-        assert any(f'"{name}"' in text for name in key.keys.split(",")), key.id
