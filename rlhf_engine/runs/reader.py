@@ -46,7 +46,8 @@ class StepRow:
     def flat(self) -> dict[str, Any]:
         """One object a step, as `workbench metrics --json` prints it."""
         head = {"step": self.step, "time": self.time, "session": self.session}
-        return head | self.knobs | self.metrics
+        spent = {seconds_of(phase): seconds for phase, seconds in self.phases.items()}
+        return head | self.knobs | self.metrics | spent
 
     def repeatable(self) -> dict[str, float]:
         """The figures and knobs that a repetition on the CPU gives bit for bit."""
@@ -259,6 +260,11 @@ class StoreReader:
     def checkpoints(self) -> list[CheckpointRow]:
         rows = self._db.execute("SELECT * FROM checkpoints ORDER BY step, session")
         return [CheckpointRow(*row) for row in rows]
+
+
+def seconds_of(phase: str) -> str:
+    """What a phase's seconds are called among the figures of a step, such as `seconds_generate`."""
+    return f"seconds_{phase.replace(' ', '_')}"
 
 
 def _steps(rows: Iterable[Sequence[Any]], decode: Decode) -> list[StepRow]:
