@@ -25,13 +25,12 @@ from rlhf_engine.runs.inbox import Command
 from rlhf_engine.runs.lock import Lock
 from rlhf_engine.runs.writer import StoreWriter
 from tests.fake_figures import Figures
-from tests.tui.fake_run import HOSTILE, SPECS
+from tests.tui.fake_run import HOSTILE, PHASES, SPECS, phases
 
 POLL_SECONDS = 0.2
 REPORT_SECONDS = 0.5
 # Steps that were there before: so many in one transaction.
 AT_ONCE = 500
-PHASES = ("generate", "score", "update")
 
 
 class FakeEngine:
@@ -138,9 +137,10 @@ class FakeEngine:
         return True
 
     def _report(self, share: float) -> None:
-        place = min(len(PHASES) - 1, int(share * len(PHASES)))
-        done = round(32 * (share * len(PHASES) - place))
-        name = HOSTILE if self._hostile and place == 1 else PHASES[place]
+        names = list(PHASES[self.spec.stage])
+        place = min(len(names) - 1, int(share * len(names)))
+        done = round(32 * (share * len(names) - place))
+        name = HOSTILE if self._hostile and place == 1 else names[place]
         self.store.progress("running", name, done, 32, "responses")
 
     def _step(self) -> None:
@@ -157,8 +157,10 @@ class FakeEngine:
         step, knobs = self.done + 1, dict(self.desk.knobs)
         metrics = self.figures.metrics(step, knobs)
         metrics["seconds"] = self._seconds
-        phases = {name: self._seconds / len(PHASES) for name in PHASES}
-        self.store.step(step, metrics, knobs, phases, {"update": 3 * 2**29})
+        spent = phases(self.spec.stage, self._seconds)
+        if self._hostile:
+            spent = {f"{name} {HOSTILE}": took for name, took in spent.items()}
+        self.store.step(step, metrics, knobs, spent, {"update": 3 * 2**29})
         count = int(step * self._per_step) - int((step - 1) * self._per_step)
         self.store.samples(step, self.figures.samples(count, knobs))
         if self._hostile and step % 50 == 1:

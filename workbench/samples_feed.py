@@ -11,6 +11,7 @@ from rlhf_engine.runs.reader import CommandRow, SampleRow, StoreReader
 from rlhf_engine.runs.sample import ASKED
 from rlhf_engine.runs.state import RunState, run_state
 from workbench.token_colours import MODES, scale_of, token_values
+from workbench.token_rewards import RewardRule
 
 POLL_SECONDS = 0.5
 AROUND = 100
@@ -32,7 +33,8 @@ class Want:
 @dataclass(frozen=True)
 class SampleView:
     """What was read for a want. `lines` begin at number `start` of `total`; `place` is the
-    cursor's number; `problem` says in words why the run cannot be read now."""
+    cursor's number; `rewards` are those of the sample's tokens, `whitened` says that the run
+    scaled them afterwards; `problem` says in words why the run cannot be read now."""
 
     want: Want = field(default_factory=Want)
     state: RunState = field(default_factory=lambda: RunState("starting"))
@@ -41,6 +43,8 @@ class SampleView:
     place: int = 0
     lines: tuple[SampleLine, ...] = ()
     sample: SampleRow | None = None
+    rewards: tuple[float, ...] = ()
+    whitened: bool = False
     scales: dict[str, float] = field(default_factory=dict)
     answer: CommandRow | None = None
     answers: tuple[SampleRow, ...] = ()
@@ -58,6 +62,8 @@ class SamplesFeed:
         self._seen: tuple[int, Want] | None = None
         self._now = SampleView()
         self._scaled = 0
+        self._rule: RewardRule | None = None
+        self._knobs: dict[tuple[int, int], dict[str, float]] = {}
 
     def ask_for(self, want: Want) -> None:
         self._want = want
@@ -86,6 +92,7 @@ class SamplesFeed:
             state = run_state(self._run)
             if self._reader is None:
                 self._reader = StoreReader.open(self._run.store)
+                self._rule = RewardRule.of(self._run)
             if self._reader is not None:
                 seen = self._reader.version(), want
                 if seen != self._seen:
@@ -116,6 +123,7 @@ class SamplesFeed:
             # The first one, also where a selection has left the cursor's sample out.
             seq, place = (lines[0].seq, 0) if lines else (None, 0)
         answer = reader.command(want.asked) if want.asked else None
+        sample = self._sample(reader, seq)
         return replace(
             self._now,
             want=want,
@@ -123,7 +131,9 @@ class SamplesFeed:
             start=start,
             place=place,
             lines=lines,
-            sample=self._sample(reader, seq),
+            sample=sample,
+            rewards=self._rewards(reader, sample) if sample is not None else (),
+            whitened=self._rule is not None and self._rule.whitened,
             scales=self._scales(reader),
             answer=answer,
             answers=_answers(reader, answer) if answer else (),
@@ -136,6 +146,15 @@ class SamplesFeed:
             return before
         return reader.sample(seq) if seq is not None else None
 
+    def _rewards(self, reader: StoreReader, row: SampleRow) -> tuple[float, ...]:
+        """What each token was paid, at the price that its step ran with."""
+        if self._rule is None:
+            return ()
+        place = row.session, row.step
+        if place not in self._knobs:
+            self._knobs[place] = reader.knobs_of_step(*place)
+        return self._rule.rewards(row.sample, self._knobs[place])
+
     def _scales(self, reader: StoreReader) -> dict[str, float]:
         """What counts as full colour, from the newest samples; kept until twice as many exist."""
         newest = reader.samples(limit=1)
@@ -143,9 +162,14 @@ class SamplesFeed:
         if count < 2 * self._scaled or not count:
             return self._now.scales
         self._scaled = count
-        samples = [row.sample for row in reader.samples(limit=SCALED_BY)]
+        rows = reader.samples(limit=SCALED_BY)
+        samples = [(row.sample, self._rewards(reader, row)) for row in rows]
         return {
-            mode: scale_of(value for sample in samples for value in token_values(sample, mode))
+            mode: scale_of(
+                value
+                for sample, rewards in samples
+                for value in token_values(sample, rewards, mode)
+            )
             for mode in MODES[1:]
         }
 

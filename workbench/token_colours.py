@@ -13,7 +13,7 @@ MIDDLE = STEPS // 2
 # What counts as extreme: the top third of the scale.
 EXTREME = 2 / 3
 BLUE, GREY, RED = (33, 102, 172), (118, 122, 128), (202, 60, 48)
-MODES = ("none", "log-ratio", "advantage", "value")
+MODES = ("none", "log-ratio", "advantage", "value", "reward")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _palette() -> tuple[Style, ...]:
 PALETTE = _palette()
 
 
-def token_values(sample: Sample, mode: str) -> list[float]:
+def token_values(sample: Sample, rewards: Sequence[float], mode: str) -> list[float]:
     """A figure of every token of a sample; empty where it was not recorded."""
     match mode:
         case "log-ratio":
@@ -71,6 +71,8 @@ def token_values(sample: Sample, mode: str) -> list[float]:
             return list(sample.advantage)
         case "value":
             return list(sample.value)
+        case "reward":
+            return list(rewards)
     return []
 
 
@@ -81,9 +83,9 @@ def log_ratios(sample: Sample) -> list[float]:
     return [own - ref for own, ref in zip(sample.logp, sample.ref_logp, strict=True)]
 
 
-def modes_of(sample: Sample) -> list[str]:
+def modes_of(sample: Sample, rewards: Sequence[float]) -> list[str]:
     """The figures that this sample's tokens have; `none` is always there."""
-    return ["none", *(mode for mode in MODES[1:] if token_values(sample, mode))]
+    return ["none", *(mode for mode in MODES[1:] if token_values(sample, rewards, mode))]
 
 
 def scale_of(values: Iterable[float]) -> float:

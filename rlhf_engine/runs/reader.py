@@ -46,7 +46,8 @@ class StepRow:
     def flat(self) -> dict[str, Any]:
         """One object a step, as `workbench metrics --json` prints it."""
         head = {"step": self.step, "time": self.time, "session": self.session}
-        return head | self.knobs | self.metrics
+        spent = {seconds_of(phase): seconds for phase, seconds in self.phases.items()}
+        return head | self.knobs | self.metrics | spent
 
     def repeatable(self) -> dict[str, float]:
         """The figures and knobs that a repetition on the CPU gives bit for bit."""
@@ -197,6 +198,12 @@ class StoreReader:
         row = self._db.execute(sql).fetchone()
         return _steps([row], json.loads)[0] if row else None
 
+    def knobs_of_step(self, session: int, step: int) -> dict[str, float]:
+        """The values that a step of a session ran with; empty if it is not there."""
+        sql = "SELECT knobs FROM steps WHERE session = ? AND step = ?"
+        row = self._db.execute(sql, (session, step)).fetchone()
+        return _numbers(row[0], json.loads) if row else {}
+
     def samples(
         self, *, step: int | None = None, kind: str | None = None, after: int = 0, limit: int = 100
     ) -> list[SampleRow]:
@@ -253,6 +260,11 @@ class StoreReader:
     def checkpoints(self) -> list[CheckpointRow]:
         rows = self._db.execute("SELECT * FROM checkpoints ORDER BY step, session")
         return [CheckpointRow(*row) for row in rows]
+
+
+def seconds_of(phase: str) -> str:
+    """What a phase's seconds are called among the figures of a step, such as `seconds_generate`."""
+    return f"seconds_{phase.replace(' ', '_')}"
 
 
 def _steps(rows: Iterable[Sequence[Any]], decode: Decode) -> list[StepRow]:

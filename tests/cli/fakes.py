@@ -96,7 +96,8 @@ def write_steps(store: StoreWriter, run: RunDir, first: int, last: int) -> None:
     for step in range(first, last + 1):
         with store.transaction():
             nan = float("nan") if step == 2 else 0.5
-            store.step(step, {"score": 0.25 * step, "kl": float(step), "gold": nan}, knobs, {})
+            figures = {"score": 0.25 * step, "kl": float(step), "gold": nan}
+            store.step(step, figures, knobs, {"generate": 0.5, "read data": 0.25})
             sample = Sample("train", f"p{step}", "Say hi", f"hi \x1b]2;{step}\x07", True, score=1.0)
             store.samples(step, [sample])
 

@@ -49,6 +49,7 @@ def test_metrics_have_one_object_a_step_with_knobs_and_nan_as_null(
     assert [step["step"] for step in steps] == [1, 2, 3]
     assert steps[0].items() >= {"score": 0.25, "kl": 1.0, "kl_coef": 0.05, "session": 1}.items()
     assert steps[1]["gold"] is None
+    assert steps[0].items() >= {"seconds_generate": 0.5, "seconds_read_data": 0.25}.items()
     assert [step["step"] for step in records("metrics", run.id, "--last", "1")] == [3]
 
 
@@ -60,7 +61,7 @@ def test_metrics_table_fits_the_terminal_and_says_what_it_leaves_out(
     assert header.split()[:5] == ["step", "score", "gold", "kl", "kl_coef"]
     assert second.split()[:5] == ["2", "0.5", "–", "2", "0.05"]
     assert max(map(len, result.stdout.splitlines())) <= 80
-    figures = {"score", "kl", "gold", *knobs_of(PpoSpec)}
+    figures = {"score", "kl", "gold", "seconds_generate", "seconds_read_data", *knobs_of(PpoSpec)}
     left_out = len(figures) + 1 - len(header.split())
     assert left_out > 0
     assert result.stderr == f"{left_out} more figures with --json\n"

@@ -5,6 +5,8 @@ import os
 import pty
 import re
 import select
+import shlex
+import shutil
 import signal
 import struct
 import subprocess
@@ -13,6 +15,7 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -73,6 +76,50 @@ def screens(home: Path, **environ: str) -> Iterator[Terminal]:
         os.close(terminal.master)
 
 
+@dataclass
+class Pane:
+    """The only pane of a tmux server of its own."""
+
+    socket: str
+
+    def ask(self, *words: str) -> str:
+        command = ["tmux", "-f", os.devnull, "-L", self.socket, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    @property
+    def title(self) -> str:
+        return self.ask("display-message", "-p", "#{pane_title}").strip()
+
+    def type(self, key: str) -> None:
+        self.ask("send-keys", key)
+
+    def sees(self, *words: str) -> None:
+        """Wait until the pane shows all of these."""
+        end = time.monotonic() + PATIENCE
+        while not all(word in (shown := self.ask("capture-pane", "-p")) for word in words):
+            assert time.monotonic() < end, shown
+            time.sleep(0.1)
+
+
+@contextmanager
+def tmux(folder: Path, home: Path) -> Iterator[Pane]:
+    """The screens in a tmux that has no settings, at 120x40; once left, a word says so."""
+    pane = Pane(f"workbench-test-{os.getpid()}")
+    script = folder / "screens.sh"
+    program = shlex.join(WORKBENCH)
+    script.write_text(
+        "printf '\\033]2;untouched\\033\\\\'\n"
+        f"export WORKBENCH_HOME={shlex.quote(str(home))}\n"
+        f"unset NO_COLOR COLORTERM COLUMNS LINES\n{program}\n"
+        "echo left the screens\nsleep 600\n"
+    )
+    pane.ask("new-session", "-d", "-x", "120", "-y", "40", "sh", str(script))
+    try:
+        yield pane
+    finally:
+        pane.ask("kill-server")
+
+
 def status(terminal: Terminal, wanted: str) -> None:
     end = time.monotonic() + PATIENCE
     while psutil.Process(terminal.process.pid).status() != wanted:
@@ -127,6 +174,38 @@ def test_no_color_writes_no_colour(home: Path) -> None:
         assert styles
         shades = {b"39", b"49", b"0", b"1", b"2", b"3", b"4", b"7", b""}
         assert {part for style in styles for part in style.split(b";")} <= shades
+
+
+@pytest.mark.parametrize("keys", [b"\r", b"4"], ids=["monitor", "samples"])
+def test_sixteen_colours_are_enough(home: Path, keys: bytes) -> None:
+    finished_run(home)
+    with screens(home, TERM="screen") as terminal:
+        terminal.until("✓ done".encode())
+        terminal.type(b"\r")
+        terminal.until(b"KL to ref")
+        if keys != b"\r":
+            terminal.type(keys)
+            terminal.until(b"samples of")
+        styles = set(re.findall(rb"\x1b\[([\d;]*)m", terminal.written))
+        parts = {int(part) for style in styles for part in style.split(b";") if part}
+        assert parts & {*range(31, 38), *range(91, 98)}, "there are colours"
+        assert not parts & {38, 48}, "and none beyond the sixteen"
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_inside_tmux(home: Path, tmp_path: Path) -> None:
+    finished_run(home, name="inside")
+    with tmux(tmp_path, home) as pane:
+        pane.sees("inside", "✓ done")
+        pane.type("Enter")
+        pane.sees("KL to ref", "samples · newest first")
+        pane.type("4")
+        pane.sees("samples of inside", "hi ␛]2;3␇")
+        assert pane.title == "untouched", "text of a model sets no title"
+        pane.type("q")
+        pane.sees("KL to ref")
+        pane.type("C-q")
+        pane.sees("left the screens")
 
 
 @pytest.mark.parametrize("stream", ["stdin", "stdout"])

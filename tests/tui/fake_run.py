@@ -28,6 +28,15 @@ SPECS: dict[str, dict[str, object]] = {
     "collect": {"data": {"path": "prompts.jsonl"}, "reward": {"score": "rule:length"}},
     "evaluate": {"data": {"path": "prompts.jsonl"}, "reward": {"score": "rule:length"}},
 }
+# What a step's time goes to.
+PHASES: dict[str, dict[str, float]] = {
+    "ppo": {"generate": 0.22, "judge": 0.02, "measure": 0.11, "update": 0.65},
+    "sft": {"train": 1.0},
+    "reward": {"train": 1.0},
+    "dpo": {"train": 0.8, "generate": 0.15, "measure": 0.05},
+    "collect": {"generate": 0.9, "score": 0.1},
+    "evaluate": {"generate": 0.9, "score": 0.1},
+}
 HOSTILE = (
     "[/b] [red]\x1b]2;owned\x07\x1b[2J\x9b31m \u202etxet [/INST] $(x) {y} "
     "\U0001f469\u200d\U0001f680 漢字"
@@ -52,8 +61,8 @@ class FakeRun:
             for _ in range(count):
                 self.step += 1
                 row = figures(self.stage, self.step, self.noise) | metrics
-                seconds = {"generate": 0.5, "update": 0.3}
-                self.store.step(self.step, row, self.knobs, seconds, {"update": 3 * 2**29})
+                spent = phases(self.stage, 0.8)
+                self.store.step(self.step, row, self.knobs, spent, {"update": 3 * 2**29})
 
     def samples(self, prompt: str, response: str, count: int = 4) -> None:
         self.store.samples(
@@ -118,6 +127,11 @@ def alive(run: RunDir) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def phases(stage: str, seconds: float) -> dict[str, float]:
+    """Seconds of each phase of a step that took so many."""
+    return {name: share * seconds for name, share in PHASES[stage].items()}
 
 
 def figures(stage: str, step: int, noise: random.Random) -> dict[str, float]:

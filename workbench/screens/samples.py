@@ -42,7 +42,7 @@ SAMPLES_KEYS: tuple[Key, ...] = (
     Key("samples.left", "left,h", "token(-1)", "Token before", "Token before", show=False),
     Key("samples.extreme", "n", "extreme(1)", "Extreme", "Next extreme token"),
     Key("samples.extreme_before", "N", "extreme(-1)", "Extreme before", "Extreme before", False),
-    Key("samples.colour", "v", "colour", "Colours", "Colour by log-ratio, advantage, value, none"),
+    Key("samples.colour", "v", "colour", "Colours", "Log-ratio, advantage, value, reward, none"),
     Key("samples.glyphs", "t", "glyphs", "Blanks", "Blanks and ends of lines as signs", False),
     Key("samples.order", "o", "order", "Order", "Newest, score, KL, net reward, length"),
     Key("samples.reverse", "O", "reverse", "Reverse", "The other way round", show=False),
@@ -151,7 +151,7 @@ class SamplesScreen(Screen[None]):
         marked = self._marked.seq if self._marked else None
         words = empty_words(self.run, self._stage, view)
         self.query_one(SampleList).show(view, view.place, marked, words)
-        self._reading.show(view.sample, view.scales, self._marked if self._diff else None)
+        self._reading.show(view, self._marked if self._diff else None)
         self.query_one(AskPane).show(view)
 
     @property

@@ -1,7 +1,11 @@
 """The lines above the charts: which run, its state, its phase."""
 
+import math
+from collections.abc import Sequence
+
 from textual.content import Content
 
+from rlhf_engine.runs.reader import StepRow
 from rlhf_engine.runs.sample import printable
 from rlhf_engine.runs.state import RunState
 from workbench.commands.text import cells, clip, of_total, progress_text, wrap
@@ -10,6 +14,8 @@ from workbench.format import bar, short, span
 
 RECENT = 20
 BAR_CELLS = 20
+# From this width on a line tells more than what happens now; and so many phases of it.
+WIDE, PHASES_TOLD = 100, 4
 DOTS = {
     "running": ("●", "$primary"),
     "paused": ("‖", "$accent"),
@@ -54,7 +60,32 @@ def title_line(name: str, stage: str, snapshot: Snapshot, frozen: bool, width: i
     )
 
 
+def shares(steps: Sequence[StepRow]) -> str:
+    """What the last steps spent their time on: `a step: update 63% · generate 22% · measure 15%`.
+
+    Empty where there is one phase alone.
+    """
+    spent: dict[str, float] = {}
+    for row in steps[-RECENT:]:
+        for name, took in row.phases.items():
+            spent[name] = spent.get(name, 0.0) + (took if math.isfinite(took) else 0.0)
+    total = sum(spent.values())
+    largest = sorted(spent.items(), key=lambda phase: -phase[1])[:PHASES_TOLD]
+    told = [f"{printable(name)} {100 * took / total:.0f}%" for name, took in largest if took > 0]
+    return f"a step: {' · '.join(told)}" if len(told) > 1 else ""
+
+
 def phase_line(snapshot: Snapshot, width: int) -> Content:
+    """What the engine does now, and at the end of a wide line what a step's time goes to."""
+    line = _phase_now(snapshot, width)
+    told = shares(snapshot.steps) if width >= WIDE and not snapshot.problem else ""
+    room = width - 1 - cells(line.plain)
+    if not told or cells(told) + 3 > room:
+        return line
+    return Content.assemble(line, " " * (room - cells(told)), (told, "$text-muted"))
+
+
+def _phase_now(snapshot: Snapshot, width: int) -> Content:
     """What the engine does now with its measure, or how the run ended and what to do."""
     if snapshot.problem:
         return Content.styled(f" {clip(snapshot.problem, width - 2)}", "bold $error")

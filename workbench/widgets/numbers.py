@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from rlhf_engine.runs.reader import StepRow
+from rlhf_engine.runs.reader import StepRow, seconds_of
 from rlhf_engine.runs.sample import printable
 from workbench.commands.text import clip, clock
 from workbench.format import exact, short
@@ -80,8 +80,9 @@ class Numbers(ScrollView, can_focus=True):
         names = dict.fromkeys(name for row in rows for name in row.metrics)
         self._metrics = [name for name in first if name in names]
         self._metrics += [name for name in names if name not in first]
+        self._phases = list(dict.fromkeys(name for row in rows for name in row.phases))
         self._knobs = list(rows[-1].knobs) if rows else []
-        self._columns = ["time", *self._metrics, *self._knobs]
+        self._columns = ["time", *self._metrics, *map(seconds_of, self._phases), *self._knobs]
         self._widths = [min(WIDEST, max(NARROWEST, len(name))) + 2 for name in self._columns]
         self._head = max(6, len(str(rows[-1].step)) + 2 if rows else 0)
 
@@ -107,6 +108,7 @@ class Numbers(ScrollView, can_focus=True):
         row = self._rows[index]
         cells = [clock(row.time)]
         cells += [short(row.metrics[n]) if n in row.metrics else "" for n in self._metrics]
+        cells += [short(row.phases[n]) if n in row.phases else "" for n in self._phases]
         cells += [exact(row.knobs[n], 4) if n in row.knobs else "" for n in self._knobs]
         here = row.step == self._at
         head = f"{'▸' if here else ''}{row.step}"

@@ -1,13 +1,12 @@
 """One sample to read: its prompt, its tokens with their figures, or how it differs from another."""
 
-from collections.abc import Mapping
-
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
 from rlhf_engine.runs.reader import SampleRow
+from workbench.samples_feed import SampleView
 from workbench.token_colours import Figure, modes_of, scale_of, token_values
 from workbench.widgets.response_words import (
     difference,
@@ -24,8 +23,7 @@ class SampleReading(Vertical):
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
-        self._row: SampleRow | None = None
-        self._scales: Mapping[str, float] = {}
+        self._view = SampleView()
         self._marked: SampleRow | None = None
         self._token = 0
         self._mode = "log-ratio"
@@ -39,17 +37,15 @@ class SampleReading(Vertical):
         yield Static(id="legend")
         yield Static(id="figures")
 
-    def show(
-        self, row: SampleRow | None, scales: Mapping[str, float], marked: SampleRow | None
-    ) -> None:
-        """Show a sample; with a marked one, the words in which they differ."""
-        self._row, self._scales, self._marked = row, scales, marked
-        if row is not None:
-            self._token = min(self._token, max(0, len(row.sample.pieces) - 1))
+    def show(self, view: SampleView, marked: SampleRow | None) -> None:
+        """Show a view's sample; with a marked one, the words in which they differ."""
+        self._view, self._marked = view, marked
+        if view.sample is not None:
+            self._token = min(self._token, max(0, len(view.sample.sample.pieces) - 1))
         self._draw()
 
     def _draw(self) -> None:
-        row, response = self._row, self.query_one(TokenText)
+        row, response = self._view.sample, self.query_one(TokenText)
         self.set_class(row is not None and self._marked is not None, "-diff")
         self._static("prompt").update(prompt_words(row))
         if row is None:
@@ -62,8 +58,10 @@ class SampleReading(Vertical):
         response.show(row.sample, self._token if row.sample.pieces else None, figure, self._glyphs)
         response.border_title = Content(response_title(row))
         response.border_subtitle = Content(response_figures(row))
-        self._static("legend").update(Content(legend(figure) if row.sample.pieces else ""))
-        self._static("figures").update(Content("\n".join(token_lines(row.sample, self._token))))
+        told = legend(figure, self._view.whitened) if row.sample.pieces else ""
+        self._static("legend").update(Content(told))
+        lines = token_lines(row.sample, self._view.rewards, self._token)
+        self._static("figures").update(Content("\n".join(lines)))
         if self._marked is not None:
             box = self.query_one("#diff", VerticalScroll)
             box.border_title = Content(f"from step {self._marked.step} to step {row.step}")
@@ -73,14 +71,15 @@ class SampleReading(Vertical):
         return self.query_one(f"#{name}", Static)
 
     def _figure(self, row: SampleRow) -> Figure:
-        mode = self._mode if self._mode in modes_of(row.sample) else "none"
-        values = token_values(row.sample, mode)
-        return Figure(mode, values, self._scales.get(mode) or scale_of(values))
+        rewards = self._view.rewards
+        mode = self._mode if self._mode in modes_of(row.sample, rewards) else "none"
+        values = token_values(row.sample, rewards, mode)
+        return Figure(mode, values, self._view.scales.get(mode) or scale_of(values))
 
     def go_to(self, token: int) -> None:
         """Put the cursor on a token, or on the nearest one that there is."""
-        if self._row is not None:
-            self._token = max(0, min(len(self._row.sample.pieces) - 1, token))
+        if (row := self._view.sample) is not None:
+            self._token = max(0, min(len(row.sample.pieces) - 1, token))
             self._draw()
 
     def go(self, by: int) -> None:
@@ -88,10 +87,10 @@ class SampleReading(Vertical):
 
     def go_to_extreme(self, way: int) -> str:
         """To the next token with an extreme figure, round the end; why not, if there is none."""
-        if self._row is None:
+        if (row := self._view.sample) is None:
             return ""
-        figure = self._figure(self._row)
-        count = len(self._row.sample.pieces) if figure.values else 0
+        figure = self._figure(row)
+        count = len(row.sample.pieces) if figure.values else 0
         places = ((self._token + way * n) % count for n in range(1, count + 1))
         found = next((place for place in places if figure.extreme(place)), None)
         if found is not None:
@@ -102,9 +101,9 @@ class SampleReading(Vertical):
 
     def next_colours(self) -> str:
         """Colour by the next recorded figure; why not, if there is none."""
-        if self._row is None:
+        if (row := self._view.sample) is None:
             return ""
-        modes = modes_of(self._row.sample)
+        modes = modes_of(row.sample, self._view.rewards)
         place = modes.index(self._mode) if self._mode in modes else 0
         self._mode = modes[(place + 1) % len(modes)]
         self._draw()

@@ -12,10 +12,12 @@ NAMES = {
     "log-ratio": "log-ratio to the reference",
     "advantage": "advantage",
     "value": "value of the state before the token",
+    "reward": "reward: -kl_coef·KL, score at the end",
 }
+WHITENED = NAMES | {"reward": "reward of the token before whitening"}
 
 
-def token_lines(sample: Sample, token: int) -> list[str]:
+def token_lines(sample: Sample, rewards: Sequence[float], token: int) -> list[str]:
     """Text, id and every figure of one token."""
     if not sample.pieces:
         return [UNRECORDED.format(kind=sample.kind)]
@@ -34,17 +36,19 @@ def token_lines(sample: Sample, token: int) -> list[str]:
     so_far = sum(ratios[: token + 1]) if ratios else None
     lines.append(f"log-ratio {signed(ratio)} · KL k3 {short(kl)} · sum so far {signed(so_far)}")
     advantage, value = _at(sample.advantage, token), _at(sample.value, token)
-    lines.append(f"advantage {signed(advantage)} · value {signed(value)}")
+    reward = signed(_at(rewards, token))
+    lines.append(f"advantage {signed(advantage)} · value {signed(value)} · reward {reward}")
     return lines
 
 
-def legend(figure: Figure) -> str:
-    """What the colours say."""
+def legend(figure: Figure, whitened: bool) -> str:
+    """What the colours say; `whitened` where the run scaled the rewards of each batch."""
     if figure.mode == "none":
         return "no colours · v colours by a figure"
     edge = figure.scale * EXTREME
+    name = (WHITENED if whitened else NAMES)[figure.mode]
     return (
-        f"{NAMES[figure.mode]} · blue below 0, red above · full at ±{short(figure.scale)} · "
+        f"{name} · blue below 0, red above · full at ±{short(figure.scale)} · "
         f"underlined beyond ±{short(edge)}: bold above 0, italic below"
     )
 

@@ -210,6 +210,8 @@ async def test_enter_opens_the_monitor_and_5_comes_back_to_the_same(home: Path, 
         await viewer.sees("━A running", "━B running", "over time")
         await viewer.press("up", "escape")
         assert isinstance(viewer.app.screen, HomeScreen)
+        await viewer.press("5", "q")
+        assert isinstance(viewer.app.screen, HomeScreen)
 
 
 async def test_a_deleted_run_keeps_its_line_and_says_so(home: Path, two: Two) -> None:

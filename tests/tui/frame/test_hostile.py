@@ -5,9 +5,10 @@ import unicodedata
 import pytest
 
 from tests.tui.fake_run import FakeRun
-from tests.tui.frame.conftest import PLACES
+from tests.tui.frame.conftest import PLACES, PRESETS
 from tests.tui.screen_text import screen_text
 from workbench.app import WorkbenchApp
+from workbench.screens.launch import LaunchScreen
 
 # Marks that turn lines round, hide, or break them.
 FORBIDDEN = set("\u200b\u200e\u200f\u2028\u2029\u061c\ufeff\u202a\u202b\u202c\u202d\u202e")
@@ -33,8 +34,15 @@ async def test_every_screen_survives(hostile: FakeRun, place: str, size: tuple[i
                 assert shown.count("\n") == size[1] - 1
 
         await look()
+        if place == "5":
+            app.board.add(hostile.run)
         await pilot.press(place)
         await look()
+        if isinstance(app.screen, LaunchScreen):
+            for preset in reversed(PRESETS):
+                await app.screen.choose(preset)
+                await look()
+            assert "[red]/{y}.jsonl" in screen_text(app)
         # Without a focus every key belongs to the screen.
         app.screen.set_focus(None)
         for key in PLACES[place]:

@@ -12,25 +12,42 @@ from tests.tui.screen_text import screen_text
 from workbench.app import MIN_COLUMNS, MIN_LINES, TooSmall, WorkbenchApp
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("place", PLACES)
-async def test_a_screen_lives_through_any_sizes(
-    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def quick_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is new is told at once."""
     monkeypatch.setattr("workbench.feed.POLL_SECONDS", 0.02)
     monkeypatch.setattr("workbench.screens.run_screen.redraw_seconds", lambda: 0.05)
-    fake, chance = fake_run(tmp_path), random.Random(int(place))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_screen_lives_through_any_sizes(tmp_path: Path, place: str) -> None:
+    await resized_while_it_streams(tmp_path, place, random.Random(int(place)), 10, (40, 10))
+
+
+async def test_the_monitor_lives_through_a_few_sizes(tmp_path: Path) -> None:
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")  # noqa: T201
+    smallest = MIN_COLUMNS, MIN_LINES
+    await resized_while_it_streams(tmp_path, "3", random.Random(seed), 4, smallest)
+
+
+async def resized_while_it_streams(
+    home: Path, place: str, chance: random.Random, times: int, smallest: tuple[int, int]
+) -> None:
+    """Go to a place, and change the terminal's size there so many times while steps come."""
+    fake = fake_run(home)
     fake.steps(30)
-    app = WorkbenchApp(tmp_path, open_run=fake.run.id)
+    app = WorkbenchApp(home, open_run=fake.run.id)
     with alive(fake.run):
         async with app.run_test(size=(120, 40)) as pilot:
             await settle_screen(pilot.pause)
             await pilot.press(place)
-            home = app.screen
-            for _ in range(10):
+            screen = app.screen
+            for _ in range(times):
                 fake.steps(2)
                 fake.samples("why?", "because " * chance.randrange(1, 60))
-                wide, high = chance.randrange(40, 200), chance.randrange(10, 60)
+                wide, high = chance.randrange(smallest[0], 200), chance.randrange(smallest[1], 60)
                 await pilot.resize_terminal(wide, high)
                 await settle_screen(pilot.pause)
                 small = wide < MIN_COLUMNS or high < MIN_LINES
@@ -41,7 +58,7 @@ async def test_a_screen_lives_through_any_sizes(
                 assert max(map(len, shown.splitlines())) <= wide
             await pilot.resize_terminal(120, 40)
             await settle_screen(pilot.pause)
-            assert app.screen is home
+            assert app.screen is screen
             await pilot.press("q")
     fake.store.close()
 

@@ -197,6 +197,9 @@ async def test_the_table_has_every_step_and_opens_at_the_crosshair(home: Path) -
             assert "NaN" in line
             assert "-inf" in line
             table = viewer.app.screen.query_one(Numbers)
+            await viewer.press(*["l"] * 25)
+            await viewer.sees("seconds_generate", "seconds_update")
+            await viewer.press(*["h"] * 25)
             await viewer.press("g")
             await viewer.until(lambda: table.scroll_offset.y == 0)
             assert "  1 " in viewer.text

@@ -125,8 +125,14 @@ async def test_an_engine_that_vanished_is_lost_and_its_log_one_key_away(home: Pa
         await viewer.press("L")
         await viewer.sees("line 49999", "␛]2;owned␇")
         assert "\x1b" not in viewer.text
-        await viewer.press("escape")
-        assert isinstance(viewer.app.screen, MonitorScreen)
+        await viewer.press(*["k"] * 40)
+        await viewer.until(lambda: "␛]2;owned␇" not in viewer.text)
+        await viewer.press("j", "G")
+        await viewer.sees("␛]2;owned␇")
+        for key in ("escape", "q", "enter"):
+            await viewer.press(key)
+            assert isinstance(viewer.app.screen, MonitorScreen)
+            await viewer.press("L")
 
 
 @pytest.mark.parametrize("size", ALL_SIZES, ids=lambda size: f"{size[0]}x{size[1]}")

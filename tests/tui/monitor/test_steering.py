@@ -45,7 +45,7 @@ async def test_a_typed_value_is_sent_for_the_chosen_knob(home: Path) -> None:
     with alive(fake.run):
         async with viewing(home, fake.run) as viewer:
             await viewer.sees("step 3/500")
-            await viewer.press("k", "j", *"12.5")
+            await viewer.press("k", "j", "down", "k", "j", "up", *"12.5")
             await viewer.sees("▸ kl_target", "12.5█")
             await viewer.press("backspace", "enter")
             assert [c.body for c in inbox.pending(fake.run.inbox)] == [

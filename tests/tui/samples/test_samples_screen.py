@@ -11,7 +11,7 @@ from tests.tui.fake_run import FakeRun, alive, fake_run
 from tests.tui.samples.conftest import Reader, reading, sample, trained
 from workbench.app import WorkbenchApp
 from workbench.screens.monitor import MonitorScreen
-from workbench.screens.samples import SAMPLES_KEYS, SamplesScreen
+from workbench.screens.samples import SamplesScreen
 from workbench.token_colours import BLUE, PALETTE, RED, Figure, scale_of
 from workbench.widgets.text_page import TextPage
 from workbench.widgets.token_text import TokenText
@@ -137,7 +137,7 @@ async def test_the_cursor_reads_every_figure_of_a_token(home: Path, run: FakeRun
         await reader.sees("token 3/5", "“·blue”", "id 1002", "logp -0.50", "reference -3.50")
         k3 = math.exp(-3) - 1 + 3
         await reader.sees("log-ratio +3.00", f"KL k3 {k3:.2f}", "sum so far +3.10")
-        await reader.sees("advantage -0.42", "value +0.50")
+        await reader.sees("advantage -0.42", "value +0.50", "reward -0.15")
         await reader.press("h", "h", "h", "h")
         await reader.sees("token 1/5")
 
@@ -158,7 +158,10 @@ async def test_colours_go_round_the_recorded_figures(home: Path, run: FakeRun) -
         strong = [s.style for s in text.render_line(0) if s.style and s.style.underline]
         assert strong, "the third token is extreme"
         assert all(style.bold and not style.italic for style in strong)
-        for words in ("advantage · blue", "value of the state", "no colours", "log-ratio to"):
+        for words in (
+            *("advantage · blue", "value of the state", "reward: -kl_coef·KL"),
+            *("no colours", "log-ratio to"),
+        ):
             await reader.press("v")
             await reader.sees(words)
             if words == "no colours":
@@ -171,7 +174,7 @@ async def test_a_sample_without_values_skips_them(home: Path) -> None:
     fake.steps(1)
     fake.store.samples(1, [sample(value=(), advantage=())])
     async with reading(home, fake.run) as reader:
-        await reader.sees("log-ratio to the reference", "advantage – · value –")
+        await reader.sees("log-ratio to the reference", "advantage – · value – · reward –")
         await reader.press("v")
         await reader.sees("no colours")
         await reader.press("v")
@@ -348,9 +351,3 @@ def test_colours_are_symmetric_and_their_texts_contrast() -> None:
     assert figure.style(4).bgcolor
     assert scale_of([*[1.0] * 99, 50.0, float("inf"), float("nan")]) == 1.0
     assert scale_of([]) == scale_of([0.0]) == 1.0
-
-
-def test_every_key_has_a_test() -> None:
-    text = Path(__file__).read_text()
-    for key in SAMPLES_KEYS:
-        assert any(f'"{name}"' in text for name in key.keys.split(",")), key.id

@@ -1,0 +1,62 @@
+"""What PPO paid each token of a response, made again from what the run recorded of it."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from rlhf_engine.job.errors import SpecError
+from rlhf_engine.runs.directory import RunDir
+from rlhf_engine.runs.sample import Sample
+
+# The engine's own cap on k3; the largest ratio whose exponential is worth taking lies far above it.
+K3_CAP, FAR = 10.0, 50.0
+
+
+@dataclass(frozen=True)
+class RewardRule:
+    """How a PPO run makes rewards of tokens: the estimator whose KL is priced, and whether the
+    rewards of a batch are scaled to unit variance afterwards, which one sample cannot tell."""
+
+    estimator: str
+    whitened: bool
+
+    @classmethod
+    def of(cls, run: RunDir) -> Self | None:
+        """The rule of a run; None for a stage without rewards of tokens."""
+        from rlhf_engine.job.spec import PpoSpec
+
+        try:
+            spec = run.spec()
+        except SpecError:
+            return None
+        if not isinstance(spec, PpoSpec):
+            return None
+        return cls(spec.ppo.kl.estimator, spec.ppo.whiten_rewards)
+
+    def rewards(self, sample: Sample, knobs: Mapping[str, float]) -> tuple[float, ...]:
+        """Minus kl_coef * KL on each token, plus the score on the last one, before any whitening.
+
+        `knobs` are those of the sample's step. Empty for what was not trained on.
+        """
+        coef, score, count = knobs.get("kl_coef"), sample.score, len(sample.logp)
+        recorded = count > 0 and len(sample.ref_logp) == count
+        if sample.kind != "train" or coef is None or score is None or not recorded:
+            return ()
+        priced = ESTIMATORS[self.estimator]
+        pairs = zip(sample.logp, sample.ref_logp, strict=True)
+        *others, last = [-coef * priced(own - reference) for own, reference in pairs]
+        return (*others, last + score)
+
+
+def _k2(ratio: float) -> float:
+    return 0.5 * ratio * ratio
+
+
+def _k3(ratio: float) -> float:
+    away = min(-ratio, FAR)
+    return min(math.expm1(away) - away, K3_CAP)
+
+
+# By the log-ratio of policy to reference (Schulman 2020).
+ESTIMATORS: dict[str, Callable[[float], float]] = {"k1": lambda ratio: ratio, "k2": _k2, "k3": _k3}
