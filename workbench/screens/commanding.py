@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from textual import on, work
+from textual.events import Key as KeyPressed
 from textual.message import Message
 
 from rlhf_engine.job.errors import SpecError
@@ -48,6 +49,12 @@ class CommandScreen(RunScreen):
     def metrics(self) -> tuple[tuple[str, str], ...]:
         """Names and labels of the figures by which a step is told from another."""
         return ()
+
+    def on_key(self, event: KeyPressed) -> None:
+        """Why a key did nothing is said until the next one; esc takes it away by itself."""
+        if event.key != "escape" and self.steering.problem:
+            self.steering.problem = ""
+            self.call_after_refresh(self.redraw)
 
     def post(self, *commands: tuple[inbox.Kind, dict[str, Any]]) -> None:
         """Put commands into the run's inbox, or say why there is no sense in it."""
