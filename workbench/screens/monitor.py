@@ -249,7 +249,7 @@ class MonitorScreen(CommandScreen):
     def action_table(self) -> None:
         snapshot = self.shown
         if not snapshot.steps:
-            self.refuse("no numbers yet: no step is done")
+            self.refuse("no numbers yet: no step is done; L shows the log")
             return
         title = f"{self.run.id} · {len(snapshot.steps):,} steps, as of step {snapshot.state.step}"
         page = NumbersPage(title, snapshot.steps, self.charts.metrics, self.cursor_step)
@@ -261,7 +261,8 @@ class MonitorScreen(CommandScreen):
 
     def action_samples(self) -> None:
         if self.has_class("-no-samples"):
-            self.refuse(f"a run of stage {self.spec.stage} writes no samples")
+            ask = "" if self.spec.stage == "reward" else "; 4, then i asks its policy a question"
+            self.refuse(f"a run of stage {self.spec.stage} writes no samples{ask}")
             return
         self._unfold("" if self.has_class("-samples") else "-samples")
         if self.has_class("-samples"):
