@@ -22,6 +22,7 @@ TMUX_LINES = (
     'set -g default-terminal "tmux-256color"',
     'set -as terminal-features ",*:RGB"',
 )
+SILENT_GPU = "look at nvidia-smi; after a driver update restart the machine"
 SCREEN_LINES = ("term screen-256color", "defutf8 on")
 
 
@@ -84,13 +85,9 @@ def devices() -> Iterator[Finding]:
         return
     try:
         for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            use = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            yield Finding(
-                "ok",
-                f"cuda:{index} {pynvml.nvmlDeviceGetName(handle)}, {use.free / GIB:.1f} of "
-                f"{use.total / GIB:.1f} GiB free, driver {pynvml.nvmlSystemGetDriverVersion()}",
-            )
+            yield _gpu(index)
+    except pynvml.NVMLError as error:
+        yield Finding("warn", f"the GPUs cannot be counted ({error})", SILENT_GPU)
     finally:
         pynvml.nvmlShutdown()
     if metadata.version("torch").endswith("+cpu"):
@@ -99,6 +96,21 @@ def devices() -> Iterator[Finding]:
             "the installed torch is a CPU build: it does not see the GPU",
             "install a CUDA build of the same torch version",
         )
+
+
+def _gpu(index: int) -> Finding:
+    import pynvml
+
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        use = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        return Finding(
+            "ok",
+            f"cuda:{index} {pynvml.nvmlDeviceGetName(handle)}, {use.free / GIB:.1f} of "
+            f"{use.total / GIB:.1f} GiB free, driver {pynvml.nvmlSystemGetDriverVersion()}",
+        )
+    except pynvml.NVMLError as error:
+        return Finding("warn", f"cuda:{index} does not say what it has ({error})", SILENT_GPU)
 
 
 def free_memory(device: str) -> int:

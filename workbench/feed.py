@@ -23,6 +23,7 @@ from rlhf_engine.runs.reader import (
     StoreReader,
 )
 from rlhf_engine.runs.state import RunState, state_from, state_without_store
+from workbench.unreadable import DELETED, UNREADABLE, cannot_read
 
 POLL_SECONDS = 0.25
 # As many as the table of the newest ones shows.
@@ -109,9 +110,7 @@ class RunFeed:
     def look(self) -> Snapshot:
         """The run as it is now; the snapshot of before if nothing has changed."""
         if not self._run.spec_file.exists():
-            self.close()
-            self._now = replace(self._now, problem="the run was deleted; q goes back")
-            return self._now
+            return self._failed(DELETED, "the run was deleted; q goes back")
         try:
             pending = tuple(inbox.pending(self._run.inbox))
             # Before the store is read: an engine that ends in between has said so there.
@@ -122,11 +121,17 @@ class RunFeed:
                 self._version = version
             state = self._state(alive)
         except (sqlite3.Error, OSError, ValueError) as error:
-            self.close()
-            self._now = replace(self._now, problem=f"cannot read the run: {error}")
-            return self._now
+            return self._failed(UNREADABLE, cannot_read(error), str(error))
         if (state, pending, "") != (self._now.state, self._now.pending, self._now.problem):
             self._now = replace(self._now, state=state, pending=pending, problem="")
+        return self._now
+
+    def _failed(self, word: str, problem: str, detail: str = "") -> Snapshot:
+        """What was read before, with the words for why there is no more."""
+        self.close()
+        state = replace(self._now.state, word=word, detail=detail)
+        if (state, problem) != (self._now.state, self._now.problem):
+            self._now = replace(self._now, state=state, problem=problem)
         return self._now
 
     def close(self) -> None:

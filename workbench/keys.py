@@ -18,7 +18,8 @@ from rlhf_engine.job.errors import nearest
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a screen; `id` is what a person's keymap refers to."""
+    """One key of a screen; `id` is what a person's keymap refers to. One that is `everywhere` comes
+    before what else would take the key."""
 
     id: str
     keys: str
@@ -26,10 +27,17 @@ class Key:
     label: str
     help: str
     show: bool = True
+    everywhere: bool = False
 
     def binding(self) -> Binding:
         return Binding(
-            self.keys, self.action, self.label, show=self.show, tooltip=self.help, id=self.id
+            self.keys,
+            self.action,
+            self.label,
+            show=self.show,
+            tooltip=self.help,
+            id=self.id,
+            priority=self.everywhere,
         )
 
 
@@ -38,8 +46,16 @@ def bindings(keys: Iterable[Key]) -> list[Binding]:
     return [key.binding() for key in keys]
 
 
+# A line of text takes `?`. What terminals send for ctrl+/ is ctrl+_, or ctrl+/ where they say more.
+HELP_KEY = Key(
+    "app.help",
+    "question_mark,ctrl+underscore,ctrl+slash",
+    "app.help",
+    "Help",
+    "Keys of the focused pane and the screen",
+)
 APP_KEYS = (
-    Key("app.help", "question_mark", "help", "Help", "Keys of the focused pane and the screen"),
+    HELP_KEY,
     Key("app.runs", "1", "runs", "Runs", "The list of runs", show=False),
     Key("app.new", "2", "new", "New run", "Launch a preset; what you typed is kept", show=False),
     Key("app.monitor", "3", "monitor", "Monitor", "The monitor opened last", show=False),
@@ -47,8 +63,16 @@ APP_KEYS = (
     Key("app.compare", "5", "compare", "Compare", "The runs that are compared", show=False),
     Key("app.jump", "ctrl+o", "jump", "Jump", "A letter on every pane: type it to go there", False),
     Key("app.leave", "q", "leave", "Leave", "Leave the screens; engines go on"),
-    Key("app.quit", "ctrl+q", "leave", "Leave now", "Leave from wherever you are", show=False),
-    Key("app.suspend", "ctrl+z", "suspend_process", "Suspend", "To the shell; `fg` returns", False),
+    Key("app.quit", "ctrl+q", "leave", "Leave now", "Leave from wherever you are", False, True),
+    Key(
+        "app.suspend",
+        "ctrl+z",
+        "suspend_process",
+        "Suspend",
+        "To the shell; `fg` returns",
+        show=False,
+        everywhere=True,
+    ),
     Key("app.palette", "ctrl+p", "command_palette", "palette", "Find a command by its name", False),
 )
 

@@ -12,6 +12,7 @@ from workbench import feed
 from workbench.comparison import Setting, Tally, settings
 from workbench.feed import RunFeed, Snapshot
 from workbench.runs_list import Stamp, stamp_of, watched
+from workbench.unreadable import DELETED, UNREADABLE
 from workbench.widgets.series import SeriesBook
 
 
@@ -39,8 +40,8 @@ class Lane:
         if not self.was_read:
             return "reading"
         if "deleted" in self.snapshot.problem:
-            return "deleted"
-        return "unreadable" if self.snapshot.problem else self.snapshot.state.word
+            return DELETED
+        return UNREADABLE if self.snapshot.problem else self.snapshot.state.word
 
     def take(self, snapshot: Snapshot) -> None:
         """Show another moment of the run."""

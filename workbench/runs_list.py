@@ -15,14 +15,13 @@ from rlhf_engine.runs.reader import StepRow, StoreReader
 from rlhf_engine.runs.state import RunState, run_state
 from workbench.commands.follow import key_figures
 from workbench.commands.text import clip, progress_text
-
-# `unreadable` is the viewer's own word: a store or spec that cannot be read.
-UNREADABLE = "unreadable"
+from workbench.unreadable import UNREADABLE
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run at one moment; `now` says what it does or why it ended, `figures` how it went."""
+    """One run at one moment; `now` says what it does or why it ended, `figures` how it went, and
+    `saved` whether one that has ended has a checkpoint to go on from."""
 
     run: RunDir
     stage: str
@@ -35,6 +34,7 @@ class RunRow:
     score: float | None = None
     figures: str = ""
     now: str = ""
+    saved: bool = False
 
     @property
     def id(self) -> str:
@@ -192,10 +192,10 @@ def _read_facts(run: RunDir) -> _Facts:
 
 
 def _read_row(facts: _Facts, launch: str) -> RunRow:
-    run, device = facts.run, ""
+    run, device, saved = facts.run, "", False
     try:
         state = run_state(run)
-        last, now, device = _last(run, state)
+        last, now, device, saved = _last(run, state)
     except (sqlite3.Error, OSError, ValueError) as error:
         state, last, now = RunState(UNREADABLE, str(error)), None, str(error)
     metrics = last.metrics if last else {}
@@ -211,16 +211,19 @@ def _read_row(facts: _Facts, launch: str) -> RunRow:
         score=metrics.get("score"),
         figures=clip(key_figures(last, between=" · "), 200),
         now=clip(now, 400),
+        saved=saved,
     )
 
 
-def _last(run: RunDir, state: RunState) -> tuple[StepRow | None, str, str]:
-    """The last step, what the run does or why it ended, and the device that it ran on."""
+def _last(run: RunDir, state: RunState) -> tuple[StepRow | None, str, str, bool]:
+    """The last step, what the run does or why it ended, the device that it ran on, and whether one
+    that has ended has a checkpoint."""
     reader = StoreReader.open(run.store)
     if reader is None:
-        return None, state.detail, ""
+        return None, state.detail, "", False
     with reader:
         progress, device = reader.progress(), reader.facts().get("device", "")
         busy = state.word == "running" and progress is not None
         now = progress_text(progress) if busy and progress else state.detail
-        return reader.last_step(), now, device
+        saved = state.resumable and bool(reader.checkpoints())
+        return reader.last_step(), now, device, saved

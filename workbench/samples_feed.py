@@ -12,6 +12,7 @@ from rlhf_engine.runs.sample import ASKED
 from rlhf_engine.runs.state import RunState, run_state
 from workbench.token_colours import MODES, scale_of, token_values
 from workbench.token_rewards import RewardRule
+from workbench.unreadable import DELETED, UNREADABLE, cannot_read
 
 POLL_SECONDS = 0.5
 AROUND = 100
@@ -100,9 +101,9 @@ class SamplesFeed:
                     self._seen = seen
         except (sqlite3.Error, OSError, ValueError) as error:
             self.close()
-            state, problem = self._now.state, f"cannot read the run: {error}"
+            state, problem = RunState(UNREADABLE, str(error)), cannot_read(error)
         if not self._run.spec_file.exists():
-            problem = "the run was deleted; esc goes back"
+            state, problem = RunState(DELETED), "the run was deleted; esc goes back"
         if (state, problem) != (self._now.state, self._now.problem):
             self._now = replace(self._now, state=state, problem=problem)
         return self._now

@@ -1,11 +1,13 @@
 """What `doctor` concludes from a machine that is described to it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from workbench.doctor import colours, examine, file_system, signs, terminal
+from tests.fake_nvml import FakeNvml
+from workbench.doctor import colours, devices, examine, file_system, signs, terminal
 
 from .fakes import Workbench
 
@@ -92,3 +94,21 @@ def test_the_device_and_packages_are_always_told(home: Path, workbench: Workbenc
     levels = {json.loads(line)["level"] for line in result.stdout.splitlines()}
     assert levels <= {"ok", "warn", "bad"}
     assert result.exit_code == (1 if "bad" in levels else 0)
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        ("nvmlDeviceGetCount", "cannot be counted"),
+        ("nvmlDeviceGetMemoryInfo", "cuda:1 does not say"),
+        (("nvmlDeviceGetHandleByIndex", 0), "cuda:1 NVIDIA"),
+    ],
+)
+def test_a_gpu_that_does_not_answer_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, refused: object, told: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml({refused}))
+    found = list(devices())
+    assert any(told in finding.what for finding in found)
+    silent = next(finding for finding in found if finding.level == "warn")
+    assert "nvidia-smi" in silent.advice

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from textual import on, work
+from textual.events import Key as KeyPressed
 from textual.message import Message
 
 from rlhf_engine.job.errors import SpecError
@@ -17,6 +18,7 @@ from workbench.screens.confirm import ConfirmScreen
 from workbench.screens.fork import ForkScreen
 from workbench.screens.rollback import RollbackScreen
 from workbench.screens.run_screen import RunScreen
+from workbench.unreadable import DELETED, UNREADABLE
 from workbench.widgets.return_points import Point, return_points
 from workbench.widgets.steering import Steering
 
@@ -49,15 +51,30 @@ class CommandScreen(RunScreen):
         """Names and labels of the figures by which a step is told from another."""
         return ()
 
+    def on_key(self, event: KeyPressed) -> None:
+        """Why a key did nothing is said until the next one; esc takes it away by itself."""
+        if event.key != "escape" and self.steering.problem:
+            self.steering.problem = ""
+            self.call_after_refresh(self.redraw)
+
     def post(self, *commands: tuple[inbox.Kind, dict[str, Any]]) -> None:
         """Put commands into the run's inbox, or say why there is no sense in it."""
         state = self.snapshot.state
+        if self._is_gone():
+            return
         if state.ended:
             again = "; r resumes it" if state.resumable else "; F forks it"
             self.refuse(f"not sent: the run is {state.word} and takes no commands{again}")
         else:
             self._send(*commands)
             self.redraw()
+
+    def _is_gone(self) -> bool:
+        """Whether the run is deleted or cannot be read; if so, say that nothing is sent."""
+        gone = self.snapshot.state.word in (UNREADABLE, DELETED)
+        if gone:
+            self.refuse(f"not sent: {self.snapshot.problem}")
+        return gone
 
     def _send(self, *commands: tuple[inbox.Kind, dict[str, Any]]) -> None:
         steering = self.steering
@@ -66,7 +83,7 @@ class CommandScreen(RunScreen):
             for kind, body in commands:
                 steering.asked.append(inbox.send(self.run.inbox, kind, body, CLIENT))
         except OSError as error:
-            steering.problem = f"not sent: {error}"
+            steering.problem = f"not sent: {error}; put that right, then press the key again"
         steering.sent |= set(steering.asked)
 
     def refuse(self, why: str) -> None:
@@ -84,7 +101,7 @@ class CommandScreen(RunScreen):
         self.post(("evaluate", {}))
 
     def action_stop(self) -> None:
-        if self.snapshot.state.ended:
+        if self.snapshot.state.ended or self._is_gone():
             self.post(("stop", {}))
             return
         text = "It saves a checkpoint and ends; it can be resumed from there."
@@ -107,8 +124,8 @@ class CommandScreen(RunScreen):
             self._start(f"{self.run.id} goes on")
         elif state.ended:
             self.refuse(f"the run is {state.word}: there is nothing to resume; F forks it")
-        else:
-            self.refuse(f"the run is {state.word}: there is nothing to resume")
+        elif not self._is_gone():
+            self.refuse(f"the run is {state.word}: there is nothing to resume; p pauses it")
 
     @work(thread=True, group="start")
     def _start(self, told: str) -> None:
@@ -134,6 +151,8 @@ class CommandScreen(RunScreen):
     def action_rollback(self) -> None:
         """Choose a step to go back to, ask, and send it; a run that has ended is started again."""
         state = self.snapshot.state
+        if self._is_gone():
+            return
         if state.word == "done":
             self.refuse(f"{self.run.id} is done and stays as it is; F goes on from a step of it")
             return

@@ -130,7 +130,8 @@ class CompareScreen(Screen[None]):
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.state is WorkerState.ERROR:
-            self._problem = f"the display has stopped, the runs go on: {event.worker.error}"
+            why = f"{event.worker.error}; q, then 5 opens it again"
+            self._problem = f"the display has stopped, the runs go on: {why}"
             self._draw()
 
     def on_resize(self) -> None:

@@ -6,14 +6,14 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from rlhf_engine.runs.sample import printable
 from workbench.keys import CONFIRM_KEYS, bindings
+from workbench.screens.dialog import Dialog
 
 
-class ConfirmScreen(ModalScreen[bool]):
+class ConfirmScreen(Dialog[bool]):
     """Asks a question; True for yes, which `verb` names. With `typed`, yes is that text typed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(CONFIRM_KEYS)]

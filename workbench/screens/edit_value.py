@@ -8,20 +8,21 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 from rlhf_engine.runs.sample import printable
 from workbench.form_fields import FormField
 from workbench.keys import Key, bindings
+from workbench.screens.dialog import Dialog
 
 EDIT_KEYS = (
     Key("value.keep", "ctrl+s,ctrl+g", "keep", "Keep", "Put the text into the form"),
+    Key("value.undo", "ctrl+t", "undo", "Undo", "Take back what was typed last"),
     Key("value.drop", "escape", "drop", "Drop", "Leave the form as it was"),
 )
 
 
-class EditValue(ModalScreen[str | None]):
+class EditValue(Dialog[str | None]):
     """Gives the text of a field; `judge` says what the spec has against one, as it is typed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(EDIT_KEYS)]
@@ -69,6 +70,9 @@ class EditValue(ModalScreen[str | None]):
             self.notify("put the writing right first, or drop it with esc", severity="error")
         else:
             self.dismiss(self._field.override(text))
+
+    def action_undo(self) -> None:
+        self.query_one(TextArea).undo()
 
     def action_drop(self) -> None:
         self.dismiss(None)

@@ -12,7 +12,6 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 
 from rlhf_engine.job.errors import SpecError
@@ -23,6 +22,7 @@ from rlhf_engine.runs.directory import RunDir, RunNotFound
 from rlhf_engine.runs.sample import printable
 from workbench.format import exact
 from workbench.keys import Key, bindings
+from workbench.screens.dialog import Dialog
 from workbench.widgets.return_points import Point, PointList
 
 FORK_KEYS = (
@@ -34,7 +34,7 @@ MORE_HELP = "Other fields of the spec as key=value, for example ppo.steps=800."
 HINT = "tab next field · ctrl+g or enter starts it · esc cancels"
 
 
-class ForkScreen(ModalScreen[RunDir]):
+class ForkScreen(Dialog[RunDir]):
     """Asks what the fork is to be, starts it, and gives its run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(FORK_KEYS)]

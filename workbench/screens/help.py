@@ -1,11 +1,12 @@
 """The keys that work now, as a table: those of the focused pane, the screen and everywhere."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from rich.table import Table
 from rich.text import Text
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.binding import ActiveBinding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.dom import DOMNode
@@ -69,7 +70,7 @@ def active_keys(below: Screen[object]) -> list[tuple[str, list[Line]]]:
     Textual's own bindings of the focused pane come last: they move its cursor.
     """
     groups: dict[str, dict[str, tuple[list[str], str, str]]] = {}
-    for bound in below.active_bindings.values():
+    for bound in (*below.active_bindings.values(), *_in_dialogs_too(below)):
         binding = bound.binding
         own = bool(binding.id)
         if not bound.enabled or not (own or (bound.node is below.focused and binding.description)):
@@ -85,6 +86,15 @@ def active_keys(below: Screen[object]) -> list[tuple[str, list[Line]]]:
         (place, [(" ".join(keys), label, told) for keys, label, told in groups[place].values()])
         for place in order
     ]
+
+
+def _in_dialogs_too(below: Screen[object]) -> Iterator[ActiveBinding]:
+    """The program's keys that a dialog does not take away; elsewhere they are among the others."""
+    if below.is_modal:
+        app = below.app
+        for _, binding in app._bindings:
+            if binding.priority and binding.id:
+                yield ActiveBinding(app, binding, True, binding.tooltip)
 
 
 def _place(node: DOMNode) -> str:

@@ -21,7 +21,7 @@ from textual.widgets import DataTable, Footer, OptionList, Static
 
 from rlhf_engine.runs.sample import printable
 from workbench.keys import RUNS_KEYS, bindings
-from workbench.runs_list import UNREADABLE, RunRow, RunsList
+from workbench.runs_list import RunRow, RunsList
 from workbench.screens import home_verbs as verbs
 from workbench.screens.confirm import ConfirmScreen
 from workbench.screens.home_detail import Detail
@@ -32,6 +32,7 @@ from workbench.screens.home_table import WIDE, RunsTable
 from workbench.screens.home_title import title_line
 from workbench.screens.home_verbs import Told
 from workbench.screens.seen import is_seen
+from workbench.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
@@ -200,7 +201,8 @@ class HomeScreen(Screen[None]):
 
     @on(DataTable.RowHighlighted)
     def _show_detail(self) -> None:
-        self.query_one(Detail).show(self._table.current)
+        row = self._table.current
+        self.query_one(Detail).show(row, self._table.left_out(row) if row else ())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return self._rows != [] or action not in NEED_RUNS

@@ -17,6 +17,7 @@ from workbench.commands.text import cells, clip
 from workbench.keys import LIST_KEYS, OPEN_KEY, bindings
 from workbench.runs_list import RunRow
 from workbench.themes import rich_style
+from workbench.unreadable import UNREADABLE
 
 # A sign and a theme colour for each word; the word always stands beside them.
 STATES = {
@@ -31,7 +32,7 @@ STATES = {
     "stopped": ("■", "warning"),
     "cancelled": ("–", "foreground"),
     "lost": ("?", "error"),
-    "unreadable": ("!", "error"),
+    UNREADABLE: ("!", "error"),
 }
 Cell = tuple[str, str]
 WIDE = 100
@@ -94,6 +95,12 @@ class RunsTable(DataTable[Text]):
     @property
     def current(self) -> RunRow | None:
         return self._rows[self.cursor_row] if 0 <= self.cursor_row < len(self._rows) else None
+
+    def left_out(self, row: RunRow) -> list[str]:
+        """A run's stage and device, where the table is too narrow for a column of them."""
+        labels = {column.label.strip() for column in self._drawn}
+        facts = {"STAGE": row.stage, "DEVICE": row.device}
+        return [fact for label, fact in facts.items() if fact and label not in labels]
 
     def show(
         self, rows: Sequence[RunRow], width: int, board: Board, now: float | None = None

@@ -35,7 +35,8 @@ def start(row: RunRow) -> Told:
         start_engine(row.run)
     except (SpecError, OSError) as error:
         return _refused(row, f"was not started: {error}")
-    return Told(f"{row.id} goes on from its last checkpoint")
+    how = "goes on from its last checkpoint" if row.saved else "starts again from its first step"
+    return Told(f"{row.id} {how}")
 
 
 def post(row: RunRow, kind: Kind, then: str) -> Told:
@@ -43,7 +44,7 @@ def post(row: RunRow, kind: Kind, then: str) -> Told:
     try:
         send(row.run.inbox, kind, client="tui")
     except OSError as error:
-        return _refused(row, f"{kind} was not sent: {error}")
+        return _refused(row, f"{kind} was not sent: {error}; put that right, then again")
     return Told(f"sent: {kind} to {row.id}; {then}")
 
 
@@ -62,7 +63,7 @@ def delete(row: RunRow) -> Told:
     try:
         shutil.rmtree(row.run.path)
     except OSError as error:
-        return _refused(row, f"could not be deleted whole: {error}")
+        return _refused(row, f"could not be deleted whole: {error}; put that right, then D")
     return Told(f"deleted {row.id}")
 
 

@@ -40,7 +40,7 @@ LAUNCH_KEYS = (
     Key("new.validate", "v,ctrl+r", "validate", "Check", "Look at model, data and rewards now"),
     Key("new.details", "i,ctrl+l", "details", "Details", "Memory and data on the whole screen"),
     Key("new.save", "s,ctrl+s", "save", "Save", "Save the form as a preset of your own"),
-    Key("new.undo", "u,ctrl+z", "undo", "Undo field", "Give the field its value of the preset"),
+    Key("new.undo", "u,ctrl+t", "undo", "Undo field", "Give the field its value of the preset"),
     Key("new.pane", "tab", "pane(1)", "Next pane", "Presets, stages, fields, facts, name, Launch"),
     Key("new.pane_before", "shift+tab", "pane(-1)", "Pane before", "Pane before", show=False),
     Key("new.field", "down", "field(1)", "Next field", "Next field", show=False),

@@ -49,6 +49,7 @@ class MonitorScreen(CommandScreen):
         super().__init__(run)
         self.title = run.id[16:]
         self._problem = ""
+        self.steering = Steering({}, {})
         try:
             self.spec = run.spec()
         except SpecError as error:
@@ -139,8 +140,12 @@ class MonitorScreen(CommandScreen):
 
     def _knob_line(self) -> Content:
         """The knob panel and the health table in one line, for small terminals."""
-        if statuses := self.steering.status(self.snapshot):
-            return Content.assemble(" ", said(statuses[0]))
+        worry = worries(self.spec, self.charts.book, self.shown)[:1]
+        statuses = self.steering.status(self.snapshot)
+        applied = bool(statuses) and all(status.tone == "applied" for status in statuses)
+        if statuses and not applied:
+            first = next(status for status in statuses if status.tone != "applied")
+            return Content.assemble(" ", said(first))
         name = self.query_one(KnobPanel).target
         sign = "β" if name == "kl_coef" else name
         parts = [f"{sign} {exact(self.steering.value(name, self.snapshot), 4)}"]
@@ -150,8 +155,9 @@ class MonitorScreen(CommandScreen):
                 target = self.shown.steps[-1].knobs.get(plan.target)
                 aim = f" / target {exact(target)}" if target is not None else ""
                 parts.append(f"{curve.label} {short(raw[-1])}{aim}")
-        parts += worries(self.spec, self.charts.book, self.shown)[:1]
-        return Content(f" {clip(' · '.join(parts), self.size.width - 2)}")
+        if applied and not worry:
+            parts[0] = printable(statuses[0].text)
+        return Content(f" {clip(' · '.join(parts + worry), self.size.width - 2)}")
 
     # Knobs
 
@@ -243,7 +249,7 @@ class MonitorScreen(CommandScreen):
     def action_table(self) -> None:
         snapshot = self.shown
         if not snapshot.steps:
-            self.refuse("no numbers yet: no step is done")
+            self.refuse("no numbers yet: no step is done; L shows the log")
             return
         title = f"{self.run.id} · {len(snapshot.steps):,} steps, as of step {snapshot.state.step}"
         page = NumbersPage(title, snapshot.steps, self.charts.metrics, self.cursor_step)
@@ -255,7 +261,8 @@ class MonitorScreen(CommandScreen):
 
     def action_samples(self) -> None:
         if self.has_class("-no-samples"):
-            self.refuse(f"a run of stage {self.spec.stage} writes no samples")
+            ask = "" if self.spec.stage == "reward" else "; 4, then i asks its policy a question"
+            self.refuse(f"a run of stage {self.spec.stage} writes no samples{ask}")
             return
         self._unfold("" if self.has_class("-samples") else "-samples")
         if self.has_class("-samples"):
@@ -286,7 +293,7 @@ class MonitorScreen(CommandScreen):
 
     def action_escape(self) -> None:
         """One step back: what is staged, the crosshair, an unfolded pane, the focus, the screen."""
-        if self.steering.drop() or self.charts.drop_cursor():
+        if self.steering.drop(self.snapshot) or self.charts.drop_cursor():
             self.redraw()
         elif self.has_class("-knobs") or self.has_class("-samples"):
             self._unfold("")

@@ -4,10 +4,10 @@ from workbench.keys import Key
 
 KNOB_KEYS = (
     Key("monitor.knobs", "k", "knobs", "Knobs", "To the knobs: choose one, type a value"),
-    Key("monitor.lower", "[", "scale(0.8)", "×0.8", "Stage the KL coefficient ×0.8"),
-    Key("monitor.raise", "]", "scale(1.25)", "×1.25", "Stage the KL coefficient ×1.25"),
-    Key("monitor.halve", "{", "scale(0.5)", "×0.5", "Stage the KL coefficient ×0.5", show=False),
-    Key("monitor.double", "}", "scale(2.0)", "×2", "Stage the KL coefficient ×2", show=False),
+    Key("monitor.lower", "[", "scale(0.8)", "×0.8", "Stage the chosen or main knob ×0.8"),
+    Key("monitor.raise", "]", "scale(1.25)", "×1.25", "Stage the chosen or main knob ×1.25"),
+    Key("monitor.halve", "{", "scale(0.5)", "×0.5", "Stage the chosen or main knob ×0.5", False),
+    Key("monitor.double", "}", "scale(2.0)", "×2", "Stage the chosen or main knob ×2", show=False),
     Key(
         "monitor.send", "enter", "enter", "Send", "Send what is staged; else the table", show=False
     ),

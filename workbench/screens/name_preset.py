@@ -7,17 +7,17 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from rlhf_engine.job.presets import own_presets
 from workbench.keys import Key, bindings
 from workbench.own_presets import name_problem
+from workbench.screens.dialog import Dialog
 
 NAME_KEYS = (Key("name.drop", "escape", "drop", "Drop", "Save nothing"),)
 
 
-class NamePreset(ModalScreen[str]):
+class NamePreset(Dialog[str]):
     """Gives the name typed, or none at all; a name that is taken is asked for twice."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(NAME_KEYS)]

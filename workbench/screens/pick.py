@@ -10,12 +10,12 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from rlhf_engine.runs.sample import printable
 from workbench.keys import Key, bindings
+from workbench.screens.dialog import Dialog
 
 SHOWN_MOST = 200
 PICK_KEYS = (
@@ -33,7 +33,7 @@ class Choice:
     text: str
 
 
-class PickScreen(ModalScreen[str | None]):
+class PickScreen(Dialog[str | None]):
     """Answers with the id of the choice that was taken; `read` is called in a thread."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(PICK_KEYS)]

@@ -7,11 +7,11 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
 from rlhf_engine.runs.sample import printable
 from workbench.keys import Key, bindings
+from workbench.screens.dialog import Dialog
 from workbench.widgets.return_points import Point, PointList
 
 ROLLBACK_KEYS = (
@@ -20,7 +20,7 @@ ROLLBACK_KEYS = (
 )
 
 
-class RollbackScreen(ModalScreen[int]):
+class RollbackScreen(Dialog[int]):
     """Lists the steps of a run that it can go back to; the one nearest to the crosshair first."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(ROLLBACK_KEYS)]

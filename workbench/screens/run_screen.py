@@ -54,7 +54,8 @@ class RunScreen(Screen[None]):
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.state is WorkerState.ERROR and event.worker.group == "feed":
-            words = f"the display has stopped, the run goes on: {event.worker.error}"
+            again = "q, then 3 opens it again"
+            words = f"the display has stopped, the run goes on: {event.worker.error}; {again}"
             self.snapshot = replace(self.snapshot, problem=words)
             self.redraw()
 

@@ -119,7 +119,8 @@ class SamplesScreen(Screen[None]):
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.state is WorkerState.ERROR:
-            words = f"the display has stopped, the run goes on: {event.worker.error}"
+            again = "q, then 4 opens it again"
+            words = f"the display has stopped, the run goes on: {event.worker.error}; {again}"
             self.view = replace(self.view, problem=words)
             self._draw()
 

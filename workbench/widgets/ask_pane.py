@@ -16,6 +16,7 @@ from rlhf_engine.runs.sample import printable
 from rlhf_engine.runs.state import RunState
 from workbench.format import short
 from workbench.samples_feed import SampleView
+from workbench.unreadable import DELETED, UNREADABLE, cannot_read
 
 CLIENT = "tui"
 
@@ -90,7 +91,7 @@ class AskPane(Vertical):
         try:
             self._command = inbox.send(self._run.inbox, "sample", {"prompt": prompt}, CLIENT)
         except OSError as error:
-            self._problem = f"not sent: {error}"
+            self._problem = f"not sent: {error}; put that right, then ⏎ sends it again"
             return
         self._asked = prompt
         self.query_one("#question", Input).value = ""
@@ -131,6 +132,10 @@ def question_state(
 
 def no_answers(run: RunDir, state: RunState) -> str:
     """Why a run answers nobody and what to do; empty if it does answer."""
+    if state.word == DELETED:
+        return "the run was deleted; q goes back"
+    if state.word == UNREADABLE:
+        return cannot_read(state.detail)
     if not state.ended:
         return ""
     if state.resumable:

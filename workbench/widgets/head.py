@@ -109,9 +109,14 @@ def _told(state: RunState) -> str:
 
 
 def ending(snapshot: Snapshot, width: int, most: int) -> Content:
-    """Why a run ended before its end and what to do, in at most so many lines; else nothing."""
+    """Why a run ended before its end, or cannot be read, and what to do, in at most so many lines;
+    nothing where one line says it."""
     state = snapshot.state
-    if not state.resumable or snapshot.problem:
+    if snapshot.problem:
+        lines = wrap(printable(snapshot.problem), width - 2)[:most]
+        said = "\n".join(f" {line}" for line in lines)
+        return Content.styled(said, "bold $error") if len(lines) > 1 else Content("")
+    if not state.resumable:
         return Content("")
     head = f"{state.word} at step {of_total(state.step, state.total)}"
     text = f"{head}: {state.detail}" if state.detail else head

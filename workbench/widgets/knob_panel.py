@@ -82,10 +82,8 @@ class KnobPanel(Static, can_focus=True):
 
     def finish_typing(self) -> bool:
         """Stage what was typed; False if that is no value for the knob."""
-        if self.steering.typed:
-            self.steering.stage(self._chosen, self.steering.typed)
-            self.steering.typed = ""
-        return not self.steering.problem
+        typed, self.steering.typed = self.steering.typed, ""
+        return not typed or self.steering.stage(self._chosen, typed)
 
     def show(self, snapshot: Snapshot) -> None:
         lines = [self._line(name, snapshot) for name in self._names]

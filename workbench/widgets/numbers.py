@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
 from textual.geometry import Size
-from textual.screen import ModalScreen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -18,6 +17,7 @@ from rlhf_engine.runs.sample import printable
 from workbench.commands.text import clip, clock
 from workbench.format import exact, short
 from workbench.keys import Key, bindings
+from workbench.screens.dialog import Dialog
 
 NARROWEST, WIDEST = 9, 20
 NUMBERS_KEYS = (
@@ -31,7 +31,7 @@ NUMBERS_KEYS = (
 )
 
 
-class NumbersPage(ModalScreen[None]):
+class NumbersPage(Dialog[None]):
     """A table of every figure of every step, opened at one of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(NUMBERS_KEYS)]

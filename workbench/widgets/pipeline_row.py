@@ -10,6 +10,7 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
+from textual.style import Style
 from textual.widgets import Static
 
 from rlhf_engine.runs.directory import RunDir
@@ -18,6 +19,7 @@ from rlhf_engine.runs.sample import printable
 from rlhf_engine.runs.state import RunState, run_state
 from workbench.keys import Key, bindings
 from workbench.screens.seen import is_seen
+from workbench.unreadable import DELETED, UNREADABLE
 
 POLL_SECONDS = 2.0
 STYLES = {"done": "$success", "running": "$accent", "failed": "$error", "lost": "$error"}
@@ -52,11 +54,11 @@ def stage_states(run: RunDir) -> list[StageState]:
 
 def _state(run: RunDir) -> RunState:
     if not run.spec_file.exists():
-        return RunState("deleted")
+        return RunState(DELETED)
     try:
         return run_state(run)
     except (sqlite3.Error, OSError, ValueError) as error:
-        return RunState("unreadable", str(error))
+        return RunState(UNREADABLE, str(error))
 
 
 def row_text(states: Sequence[StageState], here: RunDir, chosen: RunDir | None = None) -> Content:
@@ -69,7 +71,8 @@ def row_text(states: Sequence[StageState], here: RunDir, chosen: RunDir | None =
         style += " bold" if stage.run == here else ""
         style += " reverse" if stage.run == chosen else ""
         parts += [Content(" → ")] if parts else []
-        parts.append((text, style))
+        # A click asks what is written under it: the row may wrap.
+        parts.append(Content.styled(text, style).stylize(Style.from_meta({"run": stage.run.id})))
     return Content.assemble(*parts)
 
 
@@ -143,7 +146,7 @@ class PipelineRow(Static, can_focus=True):
         stage = next((stage for stage in self.states if stage.run == self._chosen), None)
         if stage is None or stage.run == self._run:
             return
-        if stage.state.word == "deleted":
+        if stage.state.word == DELETED:
             self.notify(
                 f"{stage.run.id} was deleted: choose another", severity="warning", markup=False
             )
@@ -152,10 +155,8 @@ class PipelineRow(Static, can_focus=True):
 
     def on_click(self, event: Click) -> None:
         """A click on a stage chooses and opens it."""
-        place = 0
+        clicked = event.style.meta.get("run")
         for stage in self.states:
-            width = len(f"{stage.name} {stage.words}") + 2 * (stage.run == self._run) + 3
-            if place <= event.x - 1 < place + width - 3 and event.y == 0:
+            if stage.run.id == clicked:
                 self._chosen = stage.run
                 self.action_open()
-            place += width

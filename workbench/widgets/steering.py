@@ -12,6 +12,8 @@ from workbench.format import exact
 
 # The phases of a step; before and between steps the engine loads, reads or saves.
 STEP_PHASES = frozenset({"generate", "judge", "measure", "score", "train", "evaluate", "update"})
+# An applied change is no news any more after so many steps with it.
+APPLIED_STEPS = 3
 Tone = Literal["staged", "waiting", "applied", "refused", "plain"]
 
 
@@ -61,13 +63,14 @@ class Steering:
         scaled = (self.staged.get(name, base) or 1e-3 / factor) * factor
         self.stage(name, float(exact(scaled, 4)))
 
-    def stage(self, name: str, value: object) -> None:
-        """Stage a value, or say why it cannot be one."""
+    def stage(self, name: str, value: object) -> bool:
+        """Stage a value, or say why it cannot be one; whether it was staged."""
         try:
             self.staged[name] = self.knobs[name].parse(value)
             self.problem = ""
         except SpecError as error:
             self.problem = str(error)
+        return not self.problem
 
     def stage_previous(self, name: str, snapshot: Snapshot) -> None:
         """Stage the value that the knob had before a person last changed it."""
@@ -77,14 +80,15 @@ class Steering:
         else:
             self.problem = f"{name} has no previous value: nobody has changed it; [ ] stage one"
 
-    def drop(self) -> bool:
-        """Forget what is staged or typed; False if there was nothing."""
-        had = bool(self.staged or self.typed or self.problem)
+    def drop(self, snapshot: Snapshot) -> bool:
+        """Forget what is staged or typed and the answers shown; False if there was nothing."""
+        had = bool(self.staged or self.typed or self.problem or self._answers(snapshot))
         self.staged, self.typed, self.problem = {}, "", ""
+        self.asked = [sent for sent in self.asked if snapshot.acknowledged(sent) is None]
         return had
 
     def status(self, snapshot: Snapshot) -> list[Status]:
-        """What is staged, what waits, and the answer to what was sent last."""
+        """What is staged, the answers to what was sent last, and what waits, newest first."""
         lines = [Status("refused", self.problem)] if self.problem else []
         if self.staged:
             values = ", ".join(
@@ -92,9 +96,12 @@ class Steering:
                 for name, value in self.staged.items()
             )
             lines.append(Status("staged", f"staged {values}: enter sends, esc drops"))
-        lines += [self._waiting(command, snapshot) for command in self.open(snapshot)]
+        lines += self._answers(snapshot)
+        return lines + [self._waiting(c, snapshot) for c in reversed(self.open(snapshot))]
+
+    def _answers(self, snapshot: Snapshot) -> list[Status]:
         answers = [self._answer(sent, snapshot) for sent in self.asked]
-        return lines + [answer for answer in answers if answer]
+        return [answer for answer in answers if answer]
 
     def _waiting(self, command: Command, snapshot: Snapshot) -> Status:
         who = "" if command.id in self.sent else f" from {command.client or 'elsewhere'}"
@@ -109,11 +116,14 @@ class Steering:
         return Status("waiting", f"{what(command.kind, command.body)}{who}: {until}")
 
     def _answer(self, command_id: str, snapshot: Snapshot) -> Status | None:
+        """What the run answered to a command, as long as that is news."""
         row = snapshot.acknowledged(command_id)
         if row is None:
             return None
         asked = what(row.kind, row.body)
         if row.state == "applied":
+            if snapshot.last and snapshot.last.step >= row.step + APPLIED_STEPS:
+                return None
             return Status("applied", f"{asked}: applied at step {row.step}")
         return Status("refused", f"{asked}: refused: {row.note}")
 

@@ -8,11 +8,11 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rlhf_engine.runs.sample import printable
 from workbench.keys import Key, bindings
+from workbench.screens.dialog import Dialog
 
 LOG_BYTES = 64 * 1024
 REREAD_SECONDS = 1.0
@@ -24,7 +24,7 @@ PAGE_KEYS = (
 )
 
 
-class TextPage(ModalScreen[None]):
+class TextPage(Dialog[None]):
     """Shows what `read` gives; with `follow` it is read again and stays at its end."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(PAGE_KEYS)]

@@ -4,6 +4,8 @@ import math
 
 from workbench.format import short, span
 
+# From here on a number is shorter in powers of ten.
+PLAIN_BELOW = 1e6
 Ticks = tuple[list[float], list[str]]
 
 
@@ -14,7 +16,9 @@ def linear(low: float, high: float, count: int) -> Ticks:
     last = math.floor(high / step + 1e-9)
     places = max(0, -math.floor(math.log10(step) + 1e-9))
     values = [index * step for index in range(first, last + 1)]
-    return values, [f"{value:.{places}f}" if places < 6 else short(value) for value in values]
+    plain = places < 6 and max(abs(low), abs(high)) < PLAIN_BELOW
+    digits = max(3, math.ceil(math.log10(max(abs(low), abs(high), step) / step)) + 1)
+    return values, [f"{value:.{places}f}" if plain else short(value, digits) for value in values]
 
 
 def decades(low: float, high: float, count: int) -> Ticks:

@@ -6,7 +6,8 @@ import pytest
 
 from rlhf_engine.runs import inbox
 from rlhf_engine.runs.directory import all_runs
-from tests.cli.fakes import FakeEngine, make_run
+from rlhf_engine.runs.writer import StoreWriter
+from tests.cli.fakes import PPO, FakeEngine, finished_run, make_run
 from tests.tui.app.conftest import LaunchScreen, MonitorScreen, Told, at, ended
 from tests.tui.screen_text import screen_text
 from tests.tui.viewer import settle
@@ -52,10 +53,26 @@ async def test_lost_run_says_where_and_r_resumes_it(
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         assert lines_of(app, "lost at step 3")
-        assert lines_of(app, "r goes on")
+        assert lines_of(app, "r starts it again")
         await pilot.press("r")
         await settle(pilot)
         assert started == ["20260301-115930-killed"]
+        assert "starts again from its first step" in told(app)[-1]
+
+
+async def test_a_run_with_a_checkpoint_goes_on_from_it(
+    several: Path, started: list[str], told: Told
+) -> None:
+    run = several / "runs" / "20260301-115930-killed"
+    store = StoreWriter(run / "run.db")
+    store.checkpoint(2, str(run / "checkpoints" / "step-2"), 10)
+    store.close()
+    app = WorkbenchApp(several)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        assert lines_of(app, "r goes on from its last checkpoint")
+        await pilot.press("r")
+        await settle(pilot)
         assert "goes on from its last checkpoint" in told(app)[-1]
 
 
@@ -240,6 +257,7 @@ async def test_damaged_store_is_a_word_in_the_list(home: Path) -> None:
         await settle(pilot)
         assert lines_of(app, "unreadable")
         assert lines_of(app, "whole")
+        assert lines_of(app, "put a copy of its folder back, or D deletes it")
 
 
 async def test_empty_home_offers_presets_and_warns(home: Path) -> None:
@@ -264,3 +282,14 @@ async def test_first_run_replaces_the_presets(home: Path) -> None:
         await settle(pilot)
         assert lines_of(app, "first")
         assert app.focused is app.screen.query_one(RunsTable)
+
+
+@pytest.mark.parametrize(("width", "told"), [(70, " · ppo · cuda:1"), (80, " · cuda:1"), (120, "")])
+async def test_what_has_no_column_stands_below_the_list(home: Path, width: int, told: str) -> None:
+    text = f'device = "cuda:1"\n{PPO}'
+    run = at(finished_run(home, text=text, name="one"), "20260301-110000")
+    app = WorkbenchApp(home)
+    async with app.run_test(size=(width, 24)) as pilot:
+        await settle(pilot)
+        (line,) = lines_of(app, run.id)
+        assert line.strip().endswith(f"{run.id}{told}")

@@ -85,11 +85,11 @@ async def test_arrows_walk_the_fields_and_left_and_right_choose(home: Path) -> N
         assert says(screen, "command") == f"workbench run tiny --home {home} --set ppo.value=shared"
 
 
-async def test_u_is_a_letter_in_a_text_and_ctrl_z_undoes_it(home: Path) -> None:
+async def test_u_is_a_letter_in_a_text_and_ctrl_t_undoes_it(home: Path) -> None:
     async with launch_screen(home) as (pilot, screen):
         await type_over(pilot, screen, "data.split", "u")
         assert says(screen, "command") == f"workbench run tiny --home {home} --set data.split=u"
-        await pilot.press("ctrl+z")
+        await pilot.press("ctrl+t")
         await pilot.pause()
         assert says(screen, "command") == f"workbench run tiny --home {home}"
 

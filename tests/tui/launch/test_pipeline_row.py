@@ -89,6 +89,20 @@ async def test_keys_choose_and_open_another_run(home: Path, started: list[RunDir
         assert app.opened == [second, second]
 
 
+async def test_a_click_finds_a_run_in_the_second_line_of_a_row_that_wraps(
+    home: Path, started: list[RunDir]
+) -> None:
+    first, second = pipeline(home, started)
+    app = Shown(first)
+    async with app.run_test(size=(24, 10)) as pilot:
+        await until(pilot, lambda: "[first starting]" in screen_text(app))
+        lines = screen_text(app).splitlines()
+        assert "second" in lines[1]
+        await pilot.click(PipelineRow, offset=(lines[1].index("second") + 2, 1))
+        await pilot.pause()
+        assert app.opened == [second]
+
+
 async def test_the_monitor_goes_from_one_run_of_a_pipeline_to_the_next(
     home: Path, started: list[RunDir]
 ) -> None:

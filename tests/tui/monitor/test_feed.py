@@ -64,3 +64,23 @@ def test_a_long_run_is_complete_in_one_look(tmp_path: Path) -> None:
     fake = fake_run(tmp_path, total=20_000)
     fake.steps(20_000)
     assert len(RunFeed(fake.run).look().steps) == 20_000
+
+
+def test_a_run_that_is_gone_or_unreadable_is_told_once(tmp_path: Path) -> None:
+    fake = fake_run(tmp_path)
+    fake.steps(3)
+    feed = RunFeed(fake.run)
+    feed.look()
+    feed.close()
+    fake.store.close()
+    whole = fake.run.store.read_bytes()
+    fake.run.store.write_bytes(b"not a database at all" * 100)
+    told = feed.look()
+    assert (told.state.word, told.state.step, len(told.steps)) == ("unreadable", 3, 3)
+    assert feed.look() is told
+    fake.run.store.write_bytes(whole)
+    assert feed.look().state.word == "lost"
+    fake.run.spec_file.unlink()
+    gone = feed.look()
+    assert gone.state.word == "deleted"
+    assert feed.look() is gone
