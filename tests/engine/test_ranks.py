@@ -74,11 +74,12 @@ def same(lab: Lab, one: RunDir, two: RunDir) -> None:
     ],
 )
 def test_two_processes_equal_one(lab: Lab, overrides: tuple[str, ...]) -> None:
-    settings = (*FP32, "ppo.steps=4", *overrides)
+    # In a third step rounding decides a token on one kind of processor, as it does below.
+    settings = (*FP32, "ppo.steps=2", *overrides)
     alone = lab.start("smoke", *settings)
     lab.ended(alone)
     together = trained_by_two(lab, "smoke", *settings)
-    assert lab.figures(together).keys() == {1, 2, 3, 4}
+    assert lab.figures(together).keys() == {1, 2}
     same(lab, alone, together)
 
 
