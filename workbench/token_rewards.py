@@ -45,7 +45,8 @@ class RewardRule:
             return ()
         priced = ESTIMATORS[self.estimator]
         pairs = zip(sample.logp, sample.ref_logp, strict=True)
-        *others, last = [-coef * priced(own - reference) for own, reference in pairs]
+        # Taken from 0: what costs nothing is no negative zero.
+        *others, last = [0.0 - coef * priced(own - reference) for own, reference in pairs]
         return (*others, last + score)
 
 

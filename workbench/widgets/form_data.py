@@ -110,11 +110,11 @@ class DataPane(Static):
             return f"check: {self._problem}"
         if self._preset is None:
             return "check: the form has changed, v" if self._outdated else "check: v"
-        errors, warnings = (
-            sum(finding["level"] == level for finding in self.findings)
-            for level in ("error", "warn")
-        )
-        return f"check: {errors} errors, {warnings} warnings"
+        return f"check: {self._count('error', 'error')}, {self._count('warn', 'warning')}"
+
+    def _count(self, level: str, noun: str) -> str:
+        found = sum(finding["level"] == level for finding in self.findings)
+        return f"{found} {noun}{'' if found == 1 else 's'}"
 
     def _show(self) -> None:
         if self._preset is None:

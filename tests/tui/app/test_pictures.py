@@ -7,7 +7,8 @@ from syrupy.assertion import SnapshotAssertion
 
 from tests.cli.fakes import FakeEngine, make_run
 from tests.tui.app.conftest import at, ended
-from tests.tui.fake_run import HOSTILE
+from tests.tui.compare.conftest import made
+from tests.tui.fake_run import HOSTILE, alive
 from tests.tui.viewer import Viewer, settle
 from workbench.app import WorkbenchApp
 
@@ -32,6 +33,19 @@ async def test_live(home: Path, size: tuple[int, int], snapshot: SnapshotAsserti
             await settle(pilot)
             await pilot.press("space", "space")
             assert await Viewer(app, pilot).picture(snapshot) == snapshot
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_running(home: Path, size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
+    busy = made(home, "110000", "busy")
+    busy.steps(120)
+    ended(home, "20260301-100000", "before")
+    with alive(busy.run):
+        app = WorkbenchApp(home)
+        async with app.run_test(size=size) as pilot:
+            viewer = Viewer(app, pilot)
+            await viewer.sees("running", "120/500")
+            assert await viewer.picture(snapshot) == snapshot
 
 
 @pytest.mark.parametrize("size", SIZES)

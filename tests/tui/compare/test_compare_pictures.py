@@ -36,6 +36,19 @@ async def test_one_deleted(
 
 
 @sizes
+async def test_one_failed(
+    home: Path, two: tuple[FakeRun, FakeRun], size: tuple[int, int], snapshot: SnapshotAssertion
+) -> None:
+    failed = made(home, "100002", "no-memory", seed=5)
+    failed.steps(30)
+    failed.store.end_session("failed", "CUDA out of memory in update\nlower ppo.micro_batch_size")
+    runs = [*(one.run for one in two), failed.run]
+    async with comparing(home, *runs, size=size) as viewer:
+        await viewer.sees("failed")
+        assert await viewer.picture(snapshot) == snapshot
+
+
+@sizes
 async def test_hostile(home: Path, size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
     run, other = made(home, "100000", "x"), made(home, "100001", "y", seed=2)
     for one in (run, other):

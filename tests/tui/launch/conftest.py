@@ -67,6 +67,12 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def usual_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No path of a test's folder in a picture."""
+    monkeypatch.setattr("workbench.form_model._is_usual", lambda _: True)
+
+
+@pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[RunDir]:
     """The runs whose engine was started."""
     runs: list[RunDir] = []

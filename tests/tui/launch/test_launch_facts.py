@@ -111,7 +111,7 @@ async def test_v_checks_data_and_a_change_makes_it_old(home: Path, engine: Engin
         # In a text `v` is a letter; on a choice it is the key.
         await focus(pilot, screen, "ppo.advantage")
         await pilot.press("v")
-        await until(pilot, lambda: "0 errors, 1 warnings" in says(screen, "data"))
+        await until(pilot, lambda: "0 errors, 1 warning" in says(screen, "data"))
         found = says(screen, "data")
         assert "12.5% of the rows are cut" in found
         assert "│ <|user|>" in found
@@ -150,7 +150,7 @@ async def test_hostile_data_is_shown_as_plain_text(home: Path, engine: Engine) -
     engine.answers_with("estimate", {"error": HOSTILE})
     async with launch_screen(home) as (pilot, screen):
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: "1 warnings" in says(screen, "data"))
+        await until(pilot, lambda: "1 warning" in says(screen, "data"))
         await until(pilot, lambda: "[red]" in says(screen, "memory"))
         assert "\x1b" not in screen_text(pilot.app)
         await pilot.press("ctrl+l")
@@ -164,7 +164,7 @@ async def test_details_show_every_phase_and_the_whole_example(home: Path, engine
     async with launch_screen(home, size=(80, 24)) as (pilot, screen):
         await estimated(pilot, screen)
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: "1 warnings" in says(screen, "brief"))
+        await until(pilot, lambda: "1 warning" in says(screen, "brief"))
         report = screen.query_one(MemoryPane).report()
         for phase in ("load model", "generate", "measure", "update", "total"):
             assert phase in report

@@ -169,12 +169,6 @@ async def test_a_narrow_terminal_chooses_presets_from_a_list(home: Path) -> None
         assert says(screen, "command") == f"workbench run both --home {home}"
 
 
-@pytest.fixture
-def usual_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No path of a test's folder in a picture."""
-    monkeypatch.setattr("workbench.form_model._is_usual", lambda _: True)
-
-
 @pytest.mark.usefixtures("usual_home")
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)], ids=["120x40", "80x24"])
 async def test_picture(home: Path, size: tuple[int, int], snapshot: SnapshotAssertion) -> None:

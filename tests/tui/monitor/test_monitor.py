@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from tests.tui.fake_run import HOSTILE, alive, fake_run, folder
+from tests.tui.fake_run import HOSTILE, FakeRun, alive, fake_run, folder
 from tests.tui.monitor.conftest import viewing
 from workbench.screens.monitor import MonitorScreen
 from workbench.widgets.chart import Chart
@@ -33,7 +33,7 @@ async def test_ppo_looks_right(
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "evaluate"])
+@pytest.mark.parametrize("stage", ["sft", "collect", "reward", "dpo", "evaluate"])
 async def test_other_stages_look_right(
     home: Path, stage: str, size: tuple[int, int], snapshot: SnapshotAssertion
 ) -> None:
@@ -135,10 +135,8 @@ async def test_an_engine_that_vanished_is_lost_and_its_log_one_key_away(home: Pa
             await viewer.press("L")
 
 
-@pytest.mark.parametrize("size", ALL_SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_hostile_text_and_figures_are_shown_and_drive_nothing(
-    home: Path, size: tuple[int, int]
-) -> None:
+def hostile_run(home: Path) -> FakeRun:
+    """A run whose figures are no numbers and whose texts mean harm."""
     fake = fake_run(home)
     fake.steps(5)
     for bad in (float("nan"), float("inf"), -float("inf"), -3.0, 0.0, 1e300, -1e300):
@@ -146,6 +144,25 @@ async def test_hostile_text_and_figures_are_shown_and_drive_nothing(
     fake.samples(HOSTILE, HOSTILE * 20)
     fake.store.event(5, "error", "odd", HOSTILE)
     fake.store.progress("running", HOSTILE, 3, 0)
+    return fake
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_hostile_run_looks_right(
+    home: Path, size: tuple[int, int], snapshot: SnapshotAssertion
+) -> None:
+    fake = hostile_run(home)
+    with alive(fake.run):
+        async with viewing(home, fake.run, size) as viewer:
+            await viewer.sees("step 26/500", "q Back")
+            assert await viewer.picture(snapshot) == snapshot
+
+
+@pytest.mark.parametrize("size", ALL_SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_hostile_text_and_figures_are_shown_and_drive_nothing(
+    home: Path, size: tuple[int, int]
+) -> None:
+    fake = hostile_run(home)
     with alive(fake.run):
         async with viewing(home, fake.run, size) as viewer:
             await viewer.sees("step 26/500")

@@ -29,6 +29,19 @@ async def test_a_live_run(home: Path, size: Size, snapshot: SnapshotAssertion) -
 
 
 @SIZES
+async def test_a_failed_run(home: Path, size: Size, snapshot: SnapshotAssertion) -> None:
+    fake = fake_run(home)
+    trained(fake, 30)
+    fake.store.end_session("failed", "CUDA out of memory in update\nlower ppo.micro_batch_size")
+    async with reading(home, fake.run, size) as reader:
+        await reader.sees("failed", "1/60")
+        assert await reader.picture(snapshot) == snapshot
+        await reader.press("tab", "v", "v", "v")
+        await reader.sees("reward: -kl_coef")
+        assert await reader.picture(snapshot) == snapshot
+
+
+@SIZES
 @pytest.mark.parametrize("stage", ["ppo", "sft", "reward"])
 async def test_an_empty_run(
     home: Path, stage: str, size: Size, snapshot: SnapshotAssertion

@@ -105,3 +105,9 @@ def test_a_spec_that_cannot_be_read_pays_none(home: Path) -> None:
     run = fake_run(home).run
     run.spec_file.write_text("stage = [")
     assert RewardRule.of(run) is None
+
+
+def test_a_token_without_drift_costs_nothing() -> None:
+    row = sample(pieces=PIECES, logp=[-0.5] * 4, ref_logp=[-0.5] * 4, score=2.0)
+    told = RewardRule("k1", whitened=False).rewards(row, {"kl_coef": 0.05})
+    assert [str(reward) for reward in told] == ["0.0", "0.0", "0.0", "2.0"]
