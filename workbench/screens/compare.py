@@ -28,8 +28,10 @@ from workbench.screens.pick import Choice, PickScreen
 from workbench.screens.seen import is_seen
 from workbench.widgets import overlay_pictures as pictures
 from workbench.widgets.compare_charts import CompareCharts
+from workbench.widgets.compare_numbers import step_lines
 from workbench.widgets.field_table import FieldTable
 from workbench.widgets.lane_table import LaneTable
+from workbench.widgets.numbers import NumbersPage
 
 if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
@@ -47,6 +49,7 @@ COMPARE_KEYS: tuple[Key, ...] = (
     Key("compare.smooth", "m", "smooth", "Smooth", "Smoothing .9, .97, none", show=False),
     Key("compare.frontier", "f", "frontier", "Frontier", "Score and gold against sqrt(KL)"),
     Key("compare.fields", "d", "fields", "Fields", "The differing fields on the whole screen"),
+    Key("compare.table", "t", "table", "Table", "The numbers behind the charts as text", False),
     Key("compare.open", "enter", "open", "Open", "Open the monitor of the run", show=False),
     Key("compare.back", "escape,q", "back", "Back", "Back to the runs"),
 )
@@ -295,6 +298,15 @@ class CompareScreen(Screen[None]):
         folded = self.has_class("-narrow")
         self.toggle_class("-frontier" if folded else "-alone")
         self.call_after_refresh(self._draw)
+
+    def action_table(self) -> None:
+        metric = pictures.chosen_metric(self._board, self._shown)
+        rows, columns = step_lines(self._shown, metric, self._board.axis)
+        if not rows:
+            self._bench.tell("no numbers yet: no run shown has done a step; a adds another")
+            return
+        title = f"{metric}, score and gold of {len(self._shown)} runs, as measured"
+        self.app.push_screen(NumbersPage(title, rows, columns, timed=False))
 
     def action_fields(self) -> None:
         self.toggle_class("-fields")

@@ -43,13 +43,19 @@ class NumbersPage(Dialog[None]):
     """
 
     def __init__(
-        self, title: str, rows: Sequence[StepRow], first: Sequence[str], at: int | None
+        self,
+        title: str,
+        rows: Sequence[StepRow],
+        first: Sequence[str],
+        at: int | None = None,
+        timed: bool = True,
     ) -> None:
         super().__init__()
-        self._title, self._rows, self._first, self._at = title, rows, first, at
+        self._title = title
+        self._table = Numbers(rows, first, at, timed)
 
     def compose(self) -> ComposeResult:
-        table = Numbers(self._rows, self._first, self._at)
+        table = self._table
         table.border_title = Content(printable(self._title))
         table.border_subtitle = "esc closes · arrows, pgup and pgdn move · g first · G last"
         yield table
@@ -74,15 +80,18 @@ class NumbersPage(Dialog[None]):
 class Numbers(ScrollView, can_focus=True):
     """Lines of figures; the header and the step's number stay in sight."""
 
-    def __init__(self, rows: Sequence[StepRow], first: Sequence[str], at: int | None) -> None:
+    def __init__(
+        self, rows: Sequence[StepRow], first: Sequence[str], at: int | None, timed: bool
+    ) -> None:
         super().__init__()
-        self._rows, self._at = rows, at
+        self._rows, self._at, self._timed = rows, at, timed
         names = dict.fromkeys(name for row in rows for name in row.metrics)
         self._metrics = [name for name in first if name in names]
         self._metrics += [name for name in names if name not in first]
         self._phases = list(dict.fromkeys(name for row in rows for name in row.phases))
         self._knobs = list(rows[-1].knobs) if rows else []
-        self._columns = ["time", *self._metrics, *map(seconds_of, self._phases), *self._knobs]
+        timing = map(seconds_of, self._phases)
+        self._columns = [*(["time"] if timed else []), *self._metrics, *timing, *self._knobs]
         self._widths = [min(WIDEST, max(NARROWEST, len(name))) + 2 for name in self._columns]
         self._head = max(6, len(str(rows[-1].step)) + 2 if rows else 0)
 
@@ -106,7 +115,7 @@ class Numbers(ScrollView, can_focus=True):
         if not 0 <= index < len(self._rows):
             return Strip.blank(self.size.width, style)
         row = self._rows[index]
-        cells = [clock(row.time)]
+        cells = [clock(row.time)] if self._timed else []
         cells += [short(row.metrics[n]) if n in row.metrics else "" for n in self._metrics]
         cells += [short(row.phases[n]) if n in row.phases else "" for n in self._phases]
         cells += [exact(row.knobs[n], 4) if n in row.knobs else "" for n in self._knobs]
