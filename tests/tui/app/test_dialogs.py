@@ -55,7 +55,9 @@ async def test_leaving_and_suspending_work_in_front_of_anything(
 @pytest.mark.parametrize(
     ("name", "key"),
     [(name, "question_mark") for name in WITHOUT_TEXT]
-    + [(name, "ctrl+underscore") for name in WITH_TEXT],
+    + [(name, "ctrl+underscore") for name in WITH_TEXT]
+    # The same keys under the kitty protocol.
+    + [(name, "ctrl+slash") for name in list(WITH_TEXT)[:1]],
 )
 async def test_help_opens_in_front_of_a_dialog(several: Path, name: str, key: str) -> None:
     app = WorkbenchApp(several)
