@@ -1,4 +1,4 @@
-"""Where the time of a PPO update on the CPU goes: python -m tests.bench.profile [bf16 | fp32].
+"""Where the time of a PPO update on the CPU goes: python -m tests.bench.hotspots [bf16 | fp32].
 
 The work of `make bench` with a separate value role, in this process, two threads. Prints the
 operators that take at least one per cent of the update, and the share of all matrix products:
@@ -24,7 +24,7 @@ PRODUCTS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddb
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.profile", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.hotspots", description=__doc__)
     parser.add_argument("dtype", nargs="?", default="bf16", choices=("bf16", "fp32"))
     dtype = parser.parse_args().dtype
     torch.set_num_threads(2)
