@@ -28,6 +28,12 @@ def short(value: float | None, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - before_point + (size < 0.1 and size > 0))}f}"
 
 
+def within(value: float | None, cells: int) -> str:
+    """`short` with as many of its digits as fit, so that no power of ten is cut off."""
+    texts = [short(value, digits) for digits in (3, 2, 1)]
+    return next((text for text in texts if len(text) <= cells), texts[-1])
+
+
 def exact(value: float, digits: int = 6) -> str:
     """A knob's value as a person would type it: with at most so many significant digits."""
     text = f"{value:.{digits - 1}e}" if 0 < abs(value) < 1e-3 else f"{value:.{digits}g}"

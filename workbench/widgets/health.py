@@ -11,7 +11,7 @@ from rlhf_engine.job.spec import Spec
 from rlhf_engine.job.watch import Word, word
 from rlhf_engine.runs.sample import printable
 from workbench.feed import Snapshot
-from workbench.format import short, sparkline
+from workbench.format import short, sparkline, within
 from workbench.widgets.advice import advice
 from workbench.widgets.series import SeriesBook
 
@@ -133,7 +133,7 @@ class Health(Static):
         bars = max(4, self.size.width - 30)
         lines += [
             Content.assemble(
-                f"{reading.label:<14}{short(reading.value):>8}  ",
+                f"{reading.label:<14}{within(reading.value, 8):>8}  ",
                 (sparkline(reading.way, bars), "$primary"),
                 (f" {reading.word}", WORDS[reading.word]),
             )

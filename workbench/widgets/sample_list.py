@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from rlhf_engine.runs.listing import SampleLine, Selection
 from workbench.commands.text import cells, clip
-from workbench.format import short
+from workbench.format import within
 from workbench.samples_feed import SampleView
 
 NAMES = {"newest": "newest", "score": "score", "kl": "KL", "net_reward": "net reward"}
@@ -89,7 +89,7 @@ class SampleList(Widget):
         sign = "▸" if number == self._cursor else " "
         sign = "◆" if line.seq == self._marked else sign
         third = line.net_reward if self._by_net else line.kl
-        figures = f"{short(line.score):>7}{short(third):>7}"
+        figures = f"{within(line.score, 6):>7}{within(third, 6):>7}"
         head = f"{sign}{line.step:>6} {line.kind:<6}{figures} {line.length:>4} "
         return head + clip(line.response or "(nothing)", max(4, width - len(head)))
 

@@ -11,7 +11,7 @@ from textual.widgets import DataTable
 from rlhf_engine.runs.reader import SampleRow
 from workbench.commands.text import clip
 from workbench.feed import redraw_seconds
-from workbench.format import short
+from workbench.format import within
 from workbench.keys import LIST_KEYS, bindings
 
 MIN_SHOWN = 8
@@ -92,8 +92,8 @@ def _cells(row: SampleRow, width: int) -> list[Text]:
     sample = row.sample
     return [
         Text(str(row.step), justify="right"),
-        Text(short(sample.score), justify="right"),
-        Text(short(sample.kl), justify="right"),
+        Text(within(sample.score, 8), justify="right"),
+        Text(within(sample.kl, 7), justify="right"),
         Text(clip(sample.prompt, width * 2 // 5)),
         Text(clip(sample.response, width - width * 2 // 5)),
     ]
