@@ -12,7 +12,6 @@ from workbench import feed
 from workbench.comparison import Setting, Tally, settings
 from workbench.feed import RunFeed, Snapshot
 from workbench.runs_list import Stamp, stamp_of, watched
-from workbench.unreadable import DELETED, UNREADABLE
 from workbench.widgets.series import SeriesBook
 
 
@@ -39,9 +38,7 @@ class Lane:
         """The run's state in a word; `reading`, `deleted` and `unreadable` are the viewer's own."""
         if not self.was_read:
             return "reading"
-        if "deleted" in self.snapshot.problem:
-            return DELETED
-        return UNREADABLE if self.snapshot.problem else self.snapshot.state.word
+        return self.snapshot.state.word
 
     def take(self, snapshot: Snapshot) -> None:
         """Show another moment of the run."""

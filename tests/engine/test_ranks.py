@@ -70,16 +70,19 @@ def same(lab: Lab, one: RunDir, two: RunDir) -> None:
     [
         ("ppo.value=separate",),
         pytest.param(("ppo.advantage=rloo", "ppo.group_size=4"), marks=pytest.mark.slow),
-        pytest.param(("ppo.value=shared", "ppo.micro_batch_size=1"), marks=pytest.mark.slow),
+        # At the preset's high rate, rounding decides a token of the third step on one processor.
+        pytest.param(
+            ("ppo.value=shared", "ppo.micro_batch_size=1", "ppo.optimizer.lr=5e-4"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_two_processes_equal_one(lab: Lab, overrides: tuple[str, ...]) -> None:
-    # In a third step rounding decides a token on one kind of processor, as it does below.
-    settings = (*FP32, "ppo.steps=2", *overrides)
+    settings = (*FP32, "ppo.steps=4", *overrides)
     alone = lab.start("smoke", *settings)
     lab.ended(alone)
     together = trained_by_two(lab, "smoke", *settings)
-    assert lab.figures(together).keys() == {1, 2}
+    assert lab.figures(together).keys() == {1, 2, 3, 4}
     same(lab, alone, together)
 
 
