@@ -6,8 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-# Read by Textual when it is imported; nothing moves unless a person asks for it.
+# Both are read by Textual when it is imported. Nothing moves unless a person asks for it.
 os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+# The least time between two paintings, which a key pressed just after one has to wait for.
+os.environ.setdefault("TEXTUAL_FPS", "240")
 
 from rich.text import Text
 from textual import events
@@ -26,6 +28,7 @@ from rlhf_engine.runs.directory import RunDir, RunNotFound, all_runs, find_run
 from rlhf_engine.runs.lock import is_held
 from rlhf_engine.runs.sample import printable
 from workbench.board import Board
+from workbench.garbage import TIDY_SECONDS, tidy
 from workbench.keys import APP_KEYS, bindings, read_keymap
 from workbench.screens.help import HelpScreen
 from workbench.screens.home import HomeScreen
@@ -97,6 +100,7 @@ class WorkbenchApp(App[None]):
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._drop_colours, immediate=True)
+        self.set_interval(TIDY_SECONDS, tidy)
         for problem in self._problems:
             self.tell(problem, "error")
         self._read_keymap()

@@ -1,6 +1,5 @@
 """Opening the TUI: without a verb, and `attach`."""
 
-import gc
 import os
 import signal
 import sys
@@ -10,6 +9,9 @@ import click
 
 from rlhf_engine.runs.directory import RunDir
 from workbench.commands.common import Unusable, with_run
+from workbench.garbage import loading
+
+THREAD_TURN_SECONDS = 1e-3
 
 
 def has_terminal() -> bool:
@@ -34,12 +36,10 @@ def open_screens(home: Path, open_run: str | None = None) -> None:
     # A shell may have been told to ignore hang-ups, as by nohup: without their terminal the screens
     # would only turn a core in vain.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    # What is loaded now stays: looking through it for garbage, now and later, is work for nothing.
-    gc.disable()
-    from workbench.app import WorkbenchApp
-
-    gc.freeze()
-    gc.enable()
+    # A key must not wait long for the thread that reads the run.
+    sys.setswitchinterval(THREAD_TURN_SECONDS)
+    with loading():
+        from workbench.app import WorkbenchApp
 
     WorkbenchApp(home, open_run=open_run).run()
 

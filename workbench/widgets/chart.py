@@ -18,7 +18,7 @@ from textual.widget import Widget
 
 from workbench.widgets import ticks
 from workbench.widgets.raster import Raster, Rgb, Run
-from workbench.widgets.thinning import Ends, log_floor, thin
+from workbench.widgets.thinning import Columns, Ends, log_floor
 
 SMALLEST = (20, 4)
 DOTTED = "┊"
@@ -163,12 +163,12 @@ class Chart(Widget):
     def _build(self, width: int, height: int) -> bool:
         """Put the picture into the raster; False if there is nothing to draw."""
         self.plt = Raster()
-        picture, columns = self.picture, max(10, 2 * (width - 8))
+        picture = self.picture
+        columns = Columns(picture.low, picture.high, max(10, 2 * (width - 8)))
         scale = log_floor if picture.log else float
         lines = []
         for line in picture.lines:
-            ends = (picture.low, picture.high)
-            xs, ys = thin(line.xs, line.ys, *ends, columns, line.ends)
+            xs, ys = columns.thin(line.xs, line.ys, line.ends)
             lines.append((line, xs, [y if math.isnan(y) else scale(y) for y in ys]))
         target = scale(picture.target) if picture.target is not None else None
         values = [y for _, _, ys in lines for y in ys if not math.isnan(y)]
@@ -187,7 +187,7 @@ class Chart(Widget):
             elif xs:
                 self.plt.plot(xs, ys, self._rgb(line.hue))
         if picture.below:
-            below, floor = thin(picture.below, picture.below, picture.low, picture.high, columns)
+            below, floor = columns.thin(picture.below, picture.below)
             self.plt.scatter(below, [low] * len(floor), "▾", self._rgb(Hue.GUARD))
         for marker in markers:
             if marker.style == "sign":

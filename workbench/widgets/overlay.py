@@ -11,7 +11,7 @@ from textual_plotext import PlotextPlot
 
 from workbench.board import LETTERS, SLOTS, Axis, Rgb
 from workbench.widgets import ticks
-from workbench.widgets.thinning import LOG_FLOOR, drawable, log_floor, thin
+from workbench.widgets.thinning import LOG_FLOOR, Columns, drawable, log_floor
 
 SMALLEST = (20, 5)
 NAN = float("nan")
@@ -125,7 +125,7 @@ def _thinned(
         kept = [(x, y if drawable(y) else NAN) for x, y in pairs if drawable(x)]
         xs, ys = [x for x, _ in kept], [y for _, y in kept]
     else:
-        xs, ys = thin(trace.xs, trace.ys, picture.low, picture.high, columns)
+        xs, ys = Columns(picture.low, picture.high, columns).thin(trace.xs, trace.ys)
     return xs, [log_floor(y) if picture.log and not math.isnan(y) else y for y in ys]
 
 

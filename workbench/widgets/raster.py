@@ -13,17 +13,18 @@ Run = tuple[str, Rgb | None]
 BRAILLE = "braille"
 # The bit of each dot of a braille sign, left and right, from the bottom up.
 DOTS = ((0x40, 0x80), (0x04, 0x20), (0x02, 0x10), (0x01, 0x08))
-HEX = "0123456789abcdef"
-EMPTY = ("0", "0")
-# The sign whose left and right dots are the bits of two hexadecimal digits, the lowest dot first.
-SIGNS = {
-    (left, right): chr(
+# The sign of each set of dots: the left ones as the four upper bits of its index, the right ones as
+# the four lower, the lowest dot first.
+SIGNS = [
+    chr(
         0x2800
-        + sum((l_bits >> i & 1) * DOTS[i][0] + (r_bits >> i & 1) * DOTS[i][1] for i in range(4))
+        + sum(
+            (pair >> 4 + i & 1) * l_bit + (pair >> i & 1) * r_bit
+            for i, (l_bit, r_bit) in enumerate(DOTS)
+        )
     )
-    for l_bits, left in enumerate(HEX)
-    for r_bits, right in enumerate(HEX)
-}
+    for pair in range(256)
+]
 
 
 @dataclass
@@ -187,14 +188,17 @@ class _Canvas:
             low, high = low if low > 0 else 0, high if high < top else top
             if low <= high and 0 <= x < 2 * width:
                 drawn[x] |= (2 << high) - (1 << low)
-        digits = f"0{self.height}x"
-        for column in range(width):
-            left, right = drawn[2 * column], drawn[2 * column + 1]
-            if left or right:
-                rows = zip(format(left, digits), format(right, digits), strict=True)
-                for row, dots in enumerate(rows, 1 - self.height):
-                    if dots != EMPTY:
-                        self.put(column, -row, SIGNS[dots], color)
+        signs, colors, column = self._signs, self._colors, self._left
+        for left, right in zip(drawn[::2], drawn[1::2], strict=True):
+            # Not `put`, and nothing for the rows below the lowest dot: there are hundreds of cells.
+            both = left | right
+            lowest = ((both & -both).bit_length() - 1) // 4 if both else 0
+            left, right, row = left >> 4 * lowest, right >> 4 * lowest, lowest + self._below
+            while left or right:
+                if pair := (left & 15) << 4 | right & 15:
+                    signs[row][column], colors[row][column] = SIGNS[pair], color
+                left, right, row = left >> 4, right >> 4, row + 1
+            column += 1
 
     def runs(self) -> list[list[Run]]:
         return [

@@ -73,42 +73,56 @@ def extent(values: Sequence[float]) -> tuple[float, float] | None:
     return (min(good), max(good)) if good else None
 
 
-def thin(
-    xs: Sequence[float],
-    ys: Sequence[float],
-    low: float,
-    high: float,
-    columns: int,
-    ends: Ends | None = None,
-) -> tuple[list[float], list[float]]:
-    """At most a minimum and a maximum for each of `columns` between `low` and `high`.
+class Columns:
+    """The columns of one x axis from `low` to `high`; lines over the same steps are cut once."""
 
-    `xs` must ascend; `ends` are those of `ys`, and where a column has several blocks of them it
-    has whole ones, its neighbour the next. What cannot be drawn becomes NaN, which breaks the line.
-    """
-    start, end = bisect_left(xs, low), len(xs)
-    while end > start and xs[end - 1] > high:
-        end -= 1
-    if end - start <= columns:
-        return list(xs[start:end]), [y if drawable(y) else NAN for y in ys[start:end]]
-    width = (high - low) / columns or 1.0
-    block = BLOCK if ends and end - start >= 4 * BLOCK * columns else 1
-    found_x: list[float] = []
-    found_y: list[float] = []
-    index = start
-    for column in range(columns):
-        stop = bisect_left(xs, low + (column + 1) * width, index) // block * block
-        stop = end if column == columns - 1 else max(index, stop)
-        found = ends.of(ys, index, stop) if ends else extent(ys[index:stop])
-        centre = low + (column + 0.5) * width
-        if found:
-            bottom, top = found
-            # The nearer end first, so that the line does not cross the column twice.
-            rising = not found_y or abs(bottom - found_y[-1]) <= abs(top - found_y[-1])
-            found_x += [centre, centre]
-            found_y += [bottom, top] if rising else [top, bottom]
-        elif stop > index:
-            found_x.append(centre)
-            found_y.append(NAN)
-        index = stop
-    return found_x, found_y
+    def __init__(self, low: float, high: float, count: int) -> None:
+        self.low, self.high, self.count = low, high, count
+        self._width = (high - low) / count or 1.0
+        self._centres = [low + (column + 0.5) * self._width for column in range(count)]
+        # With each list its cuts: an identity alone could be that of another one later.
+        self._cut: dict[tuple[int, int], tuple[Sequence[float], list[int]]] = {}
+
+    def thin(
+        self, xs: Sequence[float], ys: Sequence[float], ends: Ends | None = None
+    ) -> tuple[list[float], list[float]]:
+        """At most a minimum and a maximum for each column.
+
+        `xs` must ascend; `ends` are those of `ys`, and where a column has several blocks of them
+        it has whole ones, its neighbour the next. What cannot be drawn becomes NaN, which breaks
+        the line.
+        """
+        start, end = bisect_left(xs, self.low), len(xs)
+        while end > start and xs[end - 1] > self.high:
+            end -= 1
+        if end - start <= self.count:
+            return list(xs[start:end]), [y if drawable(y) else NAN for y in ys[start:end]]
+        block = BLOCK if ends and end - start >= 4 * BLOCK * self.count else 1
+        found_x: list[float] = []
+        found_y: list[float] = []
+        index = start
+        for centre, stop in zip(self._centres, self._cuts(xs, start, end, block), strict=True):
+            found = ends.of(ys, index, stop) if ends else extent(ys[index:stop])
+            if found:
+                bottom, top = found
+                # The nearer end first, so that the line does not cross the column twice.
+                rising = not found_y or abs(bottom - found_y[-1]) <= abs(top - found_y[-1])
+                found_x += [centre, centre]
+                found_y += [bottom, top] if rising else [top, bottom]
+            elif stop > index:
+                found_x.append(centre)
+                found_y.append(NAN)
+            index = stop
+        return found_x, found_y
+
+    def _cuts(self, xs: Sequence[float], start: int, end: int, block: int) -> list[int]:
+        """Where in `xs` each column stops."""
+        known = self._cut.get((id(xs), block))
+        if known is None:
+            stops, index = [], start
+            for column in range(1, self.count):
+                stop = bisect_left(xs, self.low + column * self._width, index) // block * block
+                index = max(index, stop)
+                stops.append(index)
+            known = self._cut[id(xs), block] = (xs, [*stops, end])
+        return known[1]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.widgets.thinning import BLOCK, Ends, thin
+from workbench.widgets.thinning import BLOCK, Columns, Ends
 
 VALUES = st.floats(-1e6, 1e6) | st.sampled_from([float("nan"), float("inf"), -1e300])
 
@@ -26,9 +26,10 @@ def test_a_line_with_blocks_is_thinned_as_one_without(
     for cut in sorted(cuts):
         ends.extend(values[:cut])
     xs, (low, high) = list(range(len(values))), sorted(window)
-    expected = thin(xs, values, low, high, columns)
-    found = thin(xs, values, low, high, columns, ends.extend(values))
-    assert repr(found) == repr(expected)
+    expected = Columns(low, high, columns).thin(xs, values)
+    cut = Columns(low, high, columns)
+    for line, of in ((values, ends.extend(values)), (values, None), (values, ends)):
+        assert repr(cut.thin(xs, line, of)) == repr(expected)
 
 
 @given(at=st.integers(0, 4_999), columns=st.integers(1, 70), extra=st.integers(0, 40))
@@ -38,7 +39,8 @@ def test_in_a_long_line_a_spike_stays_within_a_block_of_its_column(
     values = [float(step % 7) for step in range(5_000 + extra)]
     values[at] = 99.0
     end = len(values) - 1
-    xs, ys = thin(range(len(values)), values, 0, end, columns, Ends().extend(values))
+    cut = Columns(0, end, columns)
+    xs, ys = cut.thin(range(len(values)), values, Ends().extend(values))
     assert ys.count(99.0) == 1
     assert abs(xs[ys.index(99.0)] - at) <= end / columns / 2 + BLOCK
 
