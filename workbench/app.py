@@ -70,7 +70,6 @@ class WorkbenchApp(App[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
     CSS = """
-    Footer { background: $panel; }
     ToastRack { margin-bottom: 1; }
     """
 

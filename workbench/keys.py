@@ -112,7 +112,7 @@ def tables() -> dict[str, tuple[Key, ...]]:
     from workbench.screens.compare import COMPARE_KEYS
     from workbench.screens.edit_value import EDIT_KEYS
     from workbench.screens.fork import FORK_KEYS
-    from workbench.screens.launch import LAUNCH_KEYS
+    from workbench.screens.launch_keys import LAUNCH_KEYS
     from workbench.screens.monitor_keys import MONITOR_KEYS
     from workbench.screens.name_preset import NAME_KEYS
     from workbench.screens.pick import PICK_KEYS

@@ -1,15 +1,16 @@
 """What a person has chosen for the screens, kept in `<home>/settings.toml`."""
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import tomlkit
+from typing import TypeVar
 
 from rlhf_engine.job.errors import nearest
 from rlhf_engine.runs.directory import write_private
 
 NAME = "settings.toml"
+Table = TypeVar("Table", bound=Mapping[str, object])
 
 
 class SettingsError(Exception):
@@ -29,7 +30,7 @@ def read_settings(home: Path, choices: Mapping[str, tuple[str, ...]]) -> tuple[S
     """What was chosen, and what is wrong with the rest; `choices` holds the values of each key."""
     path = home / NAME
     try:
-        table = dict(_parse(path))
+        table = _parse(path, tomllib.loads)
     except SettingsError as error:
         return Settings(), [str(error)]
     chosen, problems = {}, []
@@ -45,8 +46,10 @@ def read_settings(home: Path, choices: Mapping[str, tuple[str, ...]]) -> tuple[S
 
 def remember(home: Path, key: str, value: str) -> None:
     """Keep one setting and the rest of the file, comments too; SettingsError if it is broken."""
+    import tomlkit
+
     path = home / NAME
-    document = _parse(path)
+    document = _parse(path, tomlkit.parse)
     document[key] = value
     try:
         write_private(path, tomlkit.dumps(document))
@@ -54,11 +57,11 @@ def remember(home: Path, key: str, value: str) -> None:
         raise SettingsError(f"{path}: cannot be written: {error}") from None
 
 
-def _parse(path: Path) -> tomlkit.TOMLDocument:
+def _parse(path: Path, parse: Callable[[str], Table]) -> Table:
     try:
-        return tomlkit.parse(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return tomlkit.document()
+        return parse("")
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"{path}: cannot be read: {error}; correct it, or delete it to start anew"

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
 from textual.theme import Theme
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
 from rlhf_engine.runs.directory import RunDir
@@ -30,6 +30,7 @@ from workbench.widgets import overlay_pictures as pictures
 from workbench.widgets.compare_charts import CompareCharts
 from workbench.widgets.compare_numbers import step_lines
 from workbench.widgets.field_table import FieldTable
+from workbench.widgets.key_line import KeyLine
 from workbench.widgets.lane_table import LaneTable
 from workbench.widgets.numbers import NumbersPage
 
@@ -85,7 +86,7 @@ class CompareScreen(Screen[None]):
         yield LaneTable(id="lanes")
         yield FieldTable(id="fields")
         yield Static(id="told")
-        yield Footer()
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self._take_board()

@@ -1,5 +1,6 @@
 """The list of runs: open, resume, duplicate, stop, delete, filter."""
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from textual.events import Resize
 from textual.message import Message
 from textual.screen import Screen
 from textual.theme import Theme
-from textual.widgets import DataTable, Footer, OptionList, Static
+from textual.widgets import DataTable, OptionList, Static
 
 from rlhf_engine.runs.sample import printable
 from workbench.keys import RUNS_KEYS, bindings
@@ -33,6 +34,7 @@ from workbench.screens.home_title import title_line
 from workbench.screens.home_verbs import Told
 from workbench.screens.seen import is_seen
 from workbench.unreadable import UNREADABLE
+from workbench.widgets.key_line import KeyLine
 
 if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
@@ -89,13 +91,15 @@ class HomeScreen(Screen[None]):
             yield Detail()
         yield EmptyHome(self._home)
         yield FilterLine()
-        yield Footer()
+        yield KeyLine()
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
         self.query_one(EmptyHome).display = False
         self.app.theme_changed_signal.subscribe(self, self._recolour)
         self.set_interval(REFRESH_SECONDS, self.look_again)
-        self.look_again()
+        self._reading = True
+        # The first picture has the runs in it unless they take long to read.
+        await asyncio.wait([asyncio.ensure_future(self._read().wait())], timeout=FIRST_SECONDS)
 
     def on_screen_resume(self) -> None:
         self._shown_at = 0.0
@@ -155,7 +159,7 @@ class HomeScreen(Screen[None]):
         self._show(redraw=True)
 
     def on_resize(self, event: Resize) -> None:
-        self.query_one(Footer).show_command_palette = event.size.width >= WIDE
+        self.query_one(KeyLine).show_command_palette = event.size.width >= WIDE
         self.call_after_refresh(self._show)
 
     @property

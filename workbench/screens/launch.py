@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.events import DescendantFocus
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Button, Footer, Input, OptionList, Select, Static
+from textual.widgets import Button, Input, OptionList, Select, Static
 from textual.widgets.option_list import Option
 
 from rlhf_engine.job.errors import SpecError
@@ -23,41 +23,26 @@ from rlhf_engine.runs.launch import launch
 from rlhf_engine.runs.sample import printable
 from workbench.form_model import NAME, Form, Verdict, problem_of
 from workbench.form_sources import offered, spec_file, titles
-from workbench.keys import Key
+from workbench.keys import bindings
 from workbench.own_presets import save_preset
 from workbench.screens.confirm import ConfirmScreen
 from workbench.screens.edit_value import EditValue
+from workbench.screens.launch_keys import LAUNCH_KEYS
 from workbench.screens.name_preset import NamePreset
 from workbench.widgets.form import FieldRow, FormView, help_text
 from workbench.widgets.form_facts import Facts
 from workbench.widgets.form_parts import StageRow, summary
+from workbench.widgets.key_line import KeyLine
 from workbench.widgets.text_page import TextPage
 
 # So many stages that do not fit are explained when Launch asks.
 ASKED = 2
-LAUNCH_KEYS = (
-    Key("new.launch", "ctrl+g", "launch", "Launch", "Start the runs, if everything is valid"),
-    Key("new.validate", "v,ctrl+r", "validate", "Check", "Look at model, data and rewards now"),
-    Key("new.details", "i,ctrl+l", "details", "Details", "Memory and data on the whole screen"),
-    Key("new.save", "s,ctrl+s", "save", "Save", "Save the form as a preset of your own"),
-    Key("new.undo", "u,ctrl+t", "undo", "Undo field", "Give the field its value of the preset"),
-    Key("new.pane", "tab", "pane(1)", "Next pane", "Presets, stages, fields, facts, name, Launch"),
-    Key("new.pane_before", "shift+tab", "pane(-1)", "Pane before", "Pane before", show=False),
-    Key("new.field", "down", "field(1)", "Next field", "Next field", show=False),
-    Key("new.field_before", "up", "field(-1)", "Field before", "Field before", show=False),
-    Key("new.page", "pagedown", "field(10)", "Ten fields on", "Ten fields on", show=False),
-    Key("new.page_before", "pageup", "field(-10)", "Ten back", "Ten fields back", show=False),
-    Key("new.stage", "],ctrl+pagedown", "stage(1)", "Next stage", "Next stage", show=False),
-    Key("new.stage_before", "[,ctrl+pageup", "stage(-1)", "Stage before", "Stage before", False),
-    Key("new.copy", "y,ctrl+y", "copy", "Copy command", "Copy the command line to the clipboard"),
-    Key("new.back", "escape", "back", "Back", "Drop what was typed, after asking, and go back"),
-)
 
 
 class LaunchScreen(Screen[None]):
     """Launch a preset, or with `spec` the like of a run; `preset` may also be a file."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in LAUNCH_KEYS]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(LAUNCH_KEYS)]
     AUTO_FOCUS = ""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     CSS_PATH = "launch.tcss"
@@ -93,7 +78,7 @@ class LaunchScreen(Screen[None]):
                 with Horizontal(id="start"):
                     yield Input(id="name", compact=True, placeholder="name of the run")
                     yield Button("Launch", id="launch", variant="primary", compact=True)
-        yield Footer()
+        yield KeyLine()
 
     def _refuse(self, reason: str) -> None:
         self.notify(printable(reason), severity="error", markup=False)

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.job.guards import guards_of
@@ -26,6 +26,7 @@ from workbench.widgets.chart import Chart
 from workbench.widgets.charts import Charts
 from workbench.widgets.head import ending, event_line, phase_line, title_line
 from workbench.widgets.health import Health, worries
+from workbench.widgets.key_line import KeyLine
 from workbench.widgets.knob_panel import KnobPanel, said
 from workbench.widgets.numbers import NumbersPage
 from workbench.widgets.pictures import PLANS
@@ -65,7 +66,7 @@ class MonitorScreen(CommandScreen):
     def compose(self) -> ComposeResult:
         if self._problem:
             yield Static(Content(printable(self._problem)))
-            yield Footer()
+            yield KeyLine()
             return
         yield Static(id="title")
         yield PipelineRow(self.run)
@@ -81,7 +82,7 @@ class MonitorScreen(CommandScreen):
         yield Static(id="event")
         yield Reading(id="strip", classes="strip")
         yield Static(id="knob-line")
-        yield Footer()
+        yield KeyLine()
 
     def on_mount(self) -> None:
         if not self._problem:

@@ -13,7 +13,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 from textual.worker import Worker, WorkerState
 
 from rlhf_engine.job.errors import SpecError
@@ -25,6 +25,7 @@ from workbench.keys import Key, bindings
 from workbench.samples_feed import SamplesFeed, SampleView, Want
 from workbench.screens.seen import is_seen
 from workbench.widgets.ask_pane import AskPane
+from workbench.widgets.key_line import KeyLine
 from workbench.widgets.response_words import empty_words, full_text, title_line
 from workbench.widgets.sample_list import SampleList
 from workbench.widgets.sample_reading import SampleReading
@@ -102,7 +103,7 @@ class SamplesScreen(Screen[None]):
             yield SampleReading(id="reading")
         yield AskPane(self.run, id="ask")
         yield Input(id="line")
-        yield Footer()
+        yield KeyLine()
 
     def on_mount(self) -> None:
         follow = partial(self._feed.follow, self._tell, self._stop)

@@ -1,8 +1,10 @@
 """The workbench's own themes; hues from Okabe and Ito (2008), told apart by colour-blind people."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
+from rich.color import Color as RichColor
 from rich.style import Style
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
@@ -124,9 +126,14 @@ def theme_for(environ: Mapping[str, str], colours: str | None, chosen: str) -> T
 
 def rich_style(variables: Mapping[str, str], name: str, bold: bool = False) -> Style:
     """A theme's colour for rich's texts, which know the terminal's own colours by other names."""
+    # Without what follows a blank: how strong the colour is.
+    return Style(color=_rich_colour(variables.get(name, "ansi_default").split()[0]), bold=bold)
+
+
+@cache
+def _rich_colour(value: str) -> RichColor | None:
+    """None for what is no colour of its own, as `auto`; to find that out takes long."""
     try:
-        # Without what follows a blank: how strong the colour is.
-        colour = Color.parse(variables.get(name, "ansi_default").split()[0])
+        return Color.parse(value).rich_color
     except ColorParseError:
-        return Style(bold=bold)
-    return Style(color=colour.rich_color, bold=bold)
+        return None
