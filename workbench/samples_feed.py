@@ -11,7 +11,7 @@ from rlhf_engine.runs.reader import CommandRow, SampleRow, StoreReader
 from rlhf_engine.runs.sample import ASKED
 from rlhf_engine.runs.state import RunState, run_state
 from workbench.token_colours import MODES, scale_of, token_values
-from workbench.token_rewards import RewardRule
+from workbench.token_rewards import TokenRewards
 from workbench.unreadable import DELETED, UNREADABLE, cannot_read
 
 POLL_SECONDS = 0.5
@@ -63,8 +63,7 @@ class SamplesFeed:
         self._seen: tuple[int, Want] | None = None
         self._now = SampleView()
         self._scaled = 0
-        self._rule: RewardRule | None = None
-        self._knobs: dict[tuple[int, int], dict[str, float]] = {}
+        self._rewards = TokenRewards(run)
 
     def ask_for(self, want: Want) -> None:
         self._want = want
@@ -93,7 +92,6 @@ class SamplesFeed:
             state = run_state(self._run)
             if self._reader is None:
                 self._reader = StoreReader.open(self._run.store)
-                self._rule = RewardRule.of(self._run)
             if self._reader is not None:
                 seen = self._reader.version(), want
                 if seen != self._seen:
@@ -133,8 +131,8 @@ class SamplesFeed:
             place=place,
             lines=lines,
             sample=sample,
-            rewards=self._rewards(reader, sample) if sample is not None else (),
-            whitened=self._rule is not None and self._rule.whitened,
+            rewards=self._rewards.of(reader, sample) if sample is not None else (),
+            whitened=self._rewards.whitened,
             scales=self._scales(reader),
             answer=answer,
             answers=_answers(reader, answer) if answer else (),
@@ -147,15 +145,6 @@ class SamplesFeed:
             return before
         return reader.sample(seq) if seq is not None else None
 
-    def _rewards(self, reader: StoreReader, row: SampleRow) -> tuple[float, ...]:
-        """What each token was paid, at the price that its step ran with."""
-        if self._rule is None:
-            return ()
-        place = row.session, row.step
-        if place not in self._knobs:
-            self._knobs[place] = reader.knobs_of_step(*place)
-        return self._rule.rewards(row.sample, self._knobs[place])
-
     def _scales(self, reader: StoreReader) -> dict[str, float]:
         """What counts as full colour, from the newest samples; kept until twice as many exist."""
         newest = reader.samples(limit=1)
@@ -164,7 +153,7 @@ class SamplesFeed:
             return self._now.scales
         self._scaled = count
         rows = reader.samples(limit=SCALED_BY)
-        samples = [(row.sample, self._rewards(reader, row)) for row in rows]
+        samples = [(row.sample, self._rewards.of(reader, row)) for row in rows]
         return {
             mode: scale_of(
                 value

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 from rlhf_engine.job.errors import SpecError
 from rlhf_engine.runs.directory import RunDir
+from rlhf_engine.runs.reader import SampleRow, StoreReader
 from rlhf_engine.runs.sample import Sample
 
 # The engine's own cap on k3; the largest ratio whose exponential is worth taking lies far above it.
@@ -48,6 +50,32 @@ class RewardRule:
         # Taken from 0: what costs nothing is no negative zero.
         *others, last = [0.0 - coef * priced(own - reference) for own, reference in pairs]
         return (*others, last + score)
+
+
+class TokenRewards:
+    """What the tokens of a run's samples were paid, each at the price that its step ran with."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._knobs: dict[tuple[int, int], dict[str, float]] = {}
+
+    @cached_property
+    def _rule(self) -> RewardRule | None:
+        return RewardRule.of(self._run)
+
+    @property
+    def whitened(self) -> bool:
+        """Whether the run scaled them afterwards, which one sample cannot tell."""
+        return self._rule is not None and self._rule.whitened
+
+    def of(self, reader: StoreReader, row: SampleRow) -> tuple[float, ...]:
+        """Empty for what was not trained on, and for a stage without rewards of tokens."""
+        if self._rule is None:
+            return ()
+        place = row.session, row.step
+        if place not in self._knobs:
+            self._knobs[place] = reader.knobs_of_step(*place)
+        return self._rule.rewards(row.sample, self._knobs[place])
 
 
 def _k2(ratio: float) -> float:

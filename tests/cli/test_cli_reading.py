@@ -6,6 +6,8 @@ from pathlib import Path
 from rlhf_engine.job.knobs import knobs_of
 from rlhf_engine.job.spec import PpoSpec
 from rlhf_engine.runs.inbox import send
+from rlhf_engine.runs.sample import Sample
+from rlhf_engine.runs.writer import StoreWriter
 
 from .fakes import FakeEngine, Records, Workbench, evaluated_run, finished_run, make_run
 
@@ -80,6 +82,30 @@ def test_samples_never_carry_control_characters(
     assert rows[0]["prompt"] == "Say hi"
     assert "logp" not in rows[0]
     assert records("samples", run.id, "--tokens", "--step", "2")[0]["logp"] == []
+
+
+def test_tokens_come_with_what_each_was_paid_at_its_own_step(home: Path, records: Records) -> None:
+    run = make_run(home)
+    store = StoreWriter(run.store)
+    store.start_session(None)
+    for step, coef in ((1, 0.5), (2, 0.25)):
+        told = Sample(
+            kind="train",
+            prompt_id="p",
+            prompt="Say hi",
+            response="hi!",
+            finished=True,
+            score=1.0,
+            tokens=(1, 2),
+            logp=(-1.0, -2.0),
+            ref_logp=(-2.0, -2.0),
+        )
+        store.samples(step, [told])
+        store.step(step, {}, {"kl_coef": coef}, {})
+    store.close()
+    rows = records("samples", run.id, "--tokens")
+    assert [row["rewards"] for row in rows] == [[-0.5, 1.0], [-0.25, 1.0]]
+    assert "rewards" not in records("samples", run.id)[0]
 
 
 def test_events_never_carry_control_characters(

@@ -29,6 +29,7 @@ from workbench.commands.text import (
     paragraph,
     terminal_width,
 )
+from workbench.token_rewards import TokenRewards
 
 EVERYTHING = 1_000_000_000
 TOKEN_FIELDS = ("pieces", "tokens", "logp", "ref_logp", "value", "advantage")
@@ -85,24 +86,30 @@ def samples(
 ) -> None:
     """Print prompts and responses: the newest 10, with --json all."""
     limit = last or (EVERYTHING if as_json else 10)
-    rows: list[SampleRow] = from_store(
-        run, lambda store: store.samples(step=step, kind=kind, limit=limit)[::-1], []
-    )
-    if not rows and not as_json:
+    paid = TokenRewards(run) if tokens else None
+
+    def read(store: StoreReader) -> list[tuple[SampleRow, tuple[float, ...]]]:
+        rows = store.samples(step=step, kind=kind, limit=limit)[::-1]
+        return [(row, paid.of(store, row) if paid else ()) for row in rows]
+
+    found: list[tuple[SampleRow, tuple[float, ...]]] = from_store(run, read, [])
+    if not found and not as_json:
         say(f"{run.id} has recorded no such samples yet")
-    for row in rows:
+    for row, rewards in found:
         if as_json:
-            emit(_sample_record(row, tokens))
+            emit(_sample_record(row, rewards, tokens))
         else:
             _print_sample(row)
 
 
-def _sample_record(row: SampleRow, tokens: bool) -> dict[str, Any]:
+def _sample_record(row: SampleRow, rewards: Sequence[float], tokens: bool) -> dict[str, Any]:
     fields = dict(vars(row.sample))
     for name in TOKEN_FIELDS:
         values = fields.pop(name)
         if tokens:
             fields[name] = list(values)
+    if tokens:
+        fields["rewards"] = list(rewards)
     return {"step": row.step, "session": row.session, **fields}
 
 

@@ -276,11 +276,7 @@ def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
     low, high = min(values), max(values)
     if log:
         low = max(low, sorted(values)[min(len(values) - 1, 1 + len(values) // 50)] - 0.3)
-    if high - low < 1e-9 * max(1.0, abs(low)):
-        pad = 0.5 if log or low == 0 else abs(low) * 0.1
-    else:
-        pad = (high - low) * 0.06
-    return low - pad, high + pad
+    return ticks.with_air(low, high, log)
 
 
 def _strip(row: Sequence[Run], style: Style, width: int) -> Strip:

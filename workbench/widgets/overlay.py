@@ -134,12 +134,7 @@ def y_ends(lines: Sequence[Sequence[float]]) -> tuple[float, float] | None:
     values = [y for ys in lines for y in ys if drawable(y)]
     if not values:
         return None
-    low, high = min(values), max(values)
-    if high - low < 1e-9 * max(1.0, abs(low)):
-        pad = 0.5 if low == 0 else abs(low) * 0.1
-    else:
-        pad = (high - low) * 0.06
-    return low - pad, high + pad
+    return ticks.with_air(min(values), max(values))
 
 
 def shared_ends(picture: OverlayPicture) -> tuple[float, float] | None:

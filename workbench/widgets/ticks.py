@@ -7,6 +7,17 @@ from workbench.format import short, span
 # From here on a number is shorter in powers of ten.
 PLAIN_BELOW = 1e6
 Ticks = tuple[list[float], list[str]]
+# Values so close to each other, or to 0, differ by no more than rounding did.
+ALIKE, NOTHING = 1e-9, 1e-7
+
+
+def with_air(low: float, high: float, log: bool = False) -> tuple[float, float]:
+    """The ends of an axis a little beyond those of its values; far apart where these are one."""
+    if high - low >= max(ALIKE * abs(low), NOTHING):
+        air = (high - low) * 0.06
+    else:
+        air = 0.5 if log or abs(low) < NOTHING else abs(low) * 0.1
+    return low - air, high + air
 
 
 def linear(low: float, high: float, count: int) -> Ticks:
