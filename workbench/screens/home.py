@@ -181,14 +181,14 @@ class HomeScreen(Screen[None]):
         none.display = not kept
         self._table.display = bool(kept)
         said = self._problem or "no run fits this filter; esc shows all"
-        none.update(Content(printable(said)))
+        none.update(Content(printable(said)), layout=not kept)
         width = self._table.size.width or self.size.width
         self._table.show(kept, width, self._bench.board, time.time())
         if redraw:
             self._table.repaint()
         marked = len(self._bench.board.runs)
         line = title_line(self._rows, kept, self._unread, marked, self._gpus)
-        self.query_one("#title", Static).update(line)
+        self.query_one("#title", Static).update(line, layout=False)
         self._show_detail()
 
     def _show_empty(self, empty: bool) -> None:

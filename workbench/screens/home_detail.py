@@ -26,7 +26,9 @@ class Detail(Static):
             head = printable("".join(f" · {part}" for part in (row.id, *facts)))
             lines = [Content.assemble((row.state.word, f"${colour}"), head)]
             lines += [Content(text) for text in (row.figures, advice(row)) if text]
-            self.update(Content("\n").join(lines))
+            told = Content("\n").join(lines)
+            if told != self.content:
+                self.update(told)
 
 
 def advice(row: RunRow) -> str:
