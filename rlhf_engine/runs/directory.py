@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -109,7 +108,7 @@ def create_run(home: Path, spec: "Spec", checkpoint: Path | None = None) -> RunD
             path.mkdir(mode=0o700)
             break
         except FileExistsError:
-            path = runs / f"{stamp}-{spec.name}-{secrets.token_hex(2)}"
+            path = runs / f"{stamp}-{spec.name}-{os.urandom(2).hex()}"
     run = RunDir(path)
     for folder in (run.inbox, run.checkpoints):
         folder.mkdir(mode=0o700)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ class BadCommand(Exception):
 
 def send(inbox: Path, kind: Kind, body: dict[str, Any] | None = None, client: str = "") -> str:
     """Put a command into a run's inbox, durably; return its id."""
-    command_id = f"{time.time_ns()}-{secrets.token_hex(4)}"
+    command_id = f"{time.time_ns()}-{os.urandom(4).hex()}"
     content = {"kind": kind, "body": body or {}, "client": client, "sent": time.time()}
     write_private(inbox / f"{command_id}.json", json.dumps(content))
     folder = os.open(inbox, os.O_RDONLY)
