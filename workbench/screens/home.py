@@ -98,8 +98,10 @@ class HomeScreen(Screen[None]):
         self.app.theme_changed_signal.subscribe(self, self._recolour)
         self.set_interval(REFRESH_SECONDS, self.look_again)
         self._reading = True
-        # The first picture has the runs in it unless they take long to read.
-        await asyncio.wait([asyncio.ensure_future(self._read().wait())], timeout=FIRST_SECONDS)
+        # The first picture has the runs in it unless they take long to read; whoever leaves
+        # meanwhile ends the reading, which is no error.
+        reading = asyncio.gather(self._read().wait(), return_exceptions=True)
+        await asyncio.wait([reading], timeout=FIRST_SECONDS)
 
     def on_screen_resume(self) -> None:
         self._shown_at = 0.0
